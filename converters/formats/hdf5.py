@@ -28,16 +28,21 @@ _MOST_OBJECTS = 1 << 16
 def read_hdf5(path: str | os.PathLike[str]) -> CaffeModel:
     """The blobs of a .caffemodel.h5; `spec` is None. Raises CaffeFormatError for whatever is wrong with the file."""
     with opened_hdf5(path) as file:
-        layers = dict(_layers(_data_group(file), "", set(), file))
-        blobs = {name: _read_layer(name, datasets, file) for name, datasets in layers.items() if datasets}
-    notes = tuple(
-        f"layer '{name}': blob {i} is not in the file, which is how Caffe writes one that another layer owns"
-        for name, own in blobs.items()
-        for i, blob in enumerate(own)
-        if is_left_out(blob)
-    )
-    bare = tuple(name for name, datasets in layers.items() if not datasets)
+        # Read one by one: an open dataset takes 20 KB in the library, and may be 300 bytes of the file.
+        found = _layers(_data_group(file), "", set(), file)
+        layers = {name: _read_layer(name, datasets, file) for name, datasets in found}
+    blobs = {name: own for name, own in layers.items() if own}
+    notes = tuple(_left_out(name, own) for name, own in blobs.items() if any(map(is_left_out, own)))
+    bare = tuple(name for name, own in layers.items() if not own)
     return CaffeModel(spec=None, blobs=MappingProxyType(blobs), path=os.fspath(path), notes=notes, bare=bare)
+
+
+def _left_out(name: str, own: tuple[np.ndarray, ...]) -> str:
+    """A note of a layer that has fewer blobs in the file than it has, short however many they are."""
+    which = [str(i) for i, blob in enumerate(own) if is_left_out(blob)]
+    said = "blob {} is" if len(which) == 1 else "blobs {} are"
+    said = said.format(", ".join(which[:8]) + " ..." * (len(which) > 8))
+    return f"layer '{name}': {said} not in the file, as Caffe writes what another layer owns"
 
 
 def _data_group(file: Hdf5File) -> h5py.Group:
@@ -71,18 +76,20 @@ def _layers(group: h5py.Group, name: str, seen: set[int], file: Hdf5File) -> Ite
             raise WireError(f"more than {_MOST_OBJECTS} groups and datasets; no net has so many")
         if isinstance(item, h5py.Group):
             yield from _layers(item, inner, seen, file)
-        else:
+        elif re.fullmatch(r"0|[1-9]\d{0,2}", key, re.ASCII):
             datasets[key] = item
+        else:
+            problem = f"a dataset named {key!r}; expected 0, 1 and so on, the positions of the blobs"
+            raise WireError(problem, where=f"layer '{name}'")
     if datasets or (name and not len(group)):
         yield name, datasets
 
 
 def _read_layer(name: str, datasets: dict[str, Any], file: Hdf5File) -> tuple[np.ndarray, ...]:
     with place(f"layer '{name}'"):
-        strange = [key for key in datasets if not re.fullmatch(r"0|[1-9]\d{0,2}", key, re.ASCII)]
-        if strange:
-            raise WireError(f"a dataset named {strange[0]!r}; expected 0, 1 and so on, the positions of the blobs")
-        blobs = [LEFT_OUT] * (1 + max(map(int, datasets)))
+        count = 1 + max(map(int, datasets), default=-1)
+        file.take(8 * count)
+        blobs = [LEFT_OUT] * count
         for key, dataset in datasets.items():
             with place(f"blob {key}"):
                 blobs[int(key)] = read_values(dataset, file)

@@ -25,6 +25,7 @@ from h5py import h5d, h5l, h5t, h5z
 from ..errors import CaffeFormatError, WireError, place
 from ..safety.limits import check_limit, check_memory
 from ..safety.opening import open_file
+from .hdf5_indexes import CHUNK, MOST_CHUNKS
 from .hdf5_trees import check_trees, root_header
 
 _STORED = {
@@ -47,8 +48,6 @@ _STORED = {
 _FILTERS = (h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32)
 _EXPANSION = 8
 """Bytes of values for each byte of a file, beyond the first 64 MiB: pruned weights are packed as well as that."""
-_MOST_CHUNKS, _CHUNK = 1 << 16, 64
-"""Chunks that any file may have, and the bytes of a file that account for another one."""
 _FEW_CHUNKS, _CHUNK_BYTES = 64, 400
 """Chunks that the library is asked for one by one, for each of which it goes through all that a dataset has; and what
 one takes in a list of them all."""
@@ -142,8 +141,6 @@ def member(group: h5py.Group, name: str, file: Hdf5File) -> h5py.Group | h5py.Da
     creation = found.id.get_create_plist()
     if creation.get_layout() == h5d.VIRTUAL or creation.get_external_count():
         raise WireError(f"its values are in another file; {_ELSEWHERE}", where=where)
-    if found.id.get_type().committed():
-        raise WireError(f"its type is one with a name; {_ELSEWHERE}", where=where)
     return found
 
 
@@ -225,7 +222,7 @@ def _unpacked(dataset: h5py.Dataset, stored: str | None, file: Hdf5File, rows: r
     most = [max(s, 0 if m is None else int(m)) for s, m in zip(shape, dataset.maxshape, strict=True)]
     size = prod(chunk) * np.dtype(stored).itemsize
     for extent in (most, shape):
-        check_limit(_count(extent, chunk), _MOST_CHUNKS + len(file.mapped) // _CHUNK, what="it has", unit="chunks")
+        check_limit(_count(extent, chunk), MOST_CHUNKS + len(file.mapped) // CHUNK, what="it has", unit="chunks")
     first, shape = rows.start // chunk[0] * chunk[0], (rows.stop, *shape[1:])
     part = (rows.stop - first, *shape[1:])
     wanted = _count(part, chunk)
@@ -238,8 +235,6 @@ def _unpacked(dataset: h5py.Dataset, stored: str | None, file: Hdf5File, rows: r
         if found is None or found.byte_offset is None:
             _check_never_written(dataset)
             continue
-        if found.byte_offset + found.size > len(file.mapped):
-            raise WireError(f"the chunk at {corner} runs past the end of the file ({len(file.mapped)})")
         body = _filtered(file.view(found.byte_offset, found.size), filters, found.filter_mask, size)
         whole = np.frombuffer(body, stored).reshape(chunk)
         inside = tuple(slice(0, min(c, s - x)) for x, c, s in zip(corner, chunk, shape, strict=True))
@@ -317,8 +312,8 @@ def _checked(body: bytes | memoryview) -> memoryview:
     """The body without the Fletcher sum of its 16-bit words that is at its end; WireError if it is another one."""
     data, expected = memoryview(body)[:-4], int.from_bytes(body[-4:], "little")
     words = np.frombuffer(bytes(data) + bytes(len(data) % 2), ">u2").astype(np.uint64)
-    places = np.arange(len(words), 0, -1, dtype=np.uint64) % 65535
+    places = np.arange(len(words), 0, -1, dtype=np.uint64)
     sums = int(words.sum()) % 65535, int((places * words % 65535).sum()) % 65535
-    if len(body) < 4 or sums != (expected % 65536 % 65535, expected // 65536 % 65535):
+    if sums != (expected % 65536 % 65535, expected // 65536 % 65535):
         raise WireError("the checksum of a chunk is wrong")
     return data

@@ -2,7 +2,8 @@
 
 Names of a group and chunks of a dataset lie in B-trees of version 1, through which the library goes by recursion: a
 node that is below itself takes all of the stack, and one below many others is read for each. Here the levels have to go
-down by one, and each node has one parent. Source: HDF5's file format specification, version 3, III.A.1 and IV.
+down by one, and each node has one parent; `hdf5_indexes` has what came after them. Source: HDF5's file format
+specification, version 3, III.A.1 and IV.
 """
 
 from __future__ import annotations
@@ -11,9 +12,14 @@ import mmap
 from collections.abc import Iterator
 
 from ..errors import WireError
+from .hdf5_indexes import check_chunks, check_names
 
-_LAYOUT, _CONTINUATION, _SYMBOLS = 8, 16, 17
+_LINKS, _TYPE, _LAYOUT, _CONTINUATION, _SYMBOLS = 2, 3, 8, 16, 17
 _CHUNKED = 2
+_ENUM = 8
+_NESTING = (6, _ENUM, 9, 10, 11)
+"""The classes of types that others are in: records, names for numbers, lists, arrays, complex numbers."""
+_LONGEST_TYPE = 512
 _MOST_BLOCKS = 1 << 10
 """Parts of the header of one object."""
 
@@ -35,6 +41,24 @@ def check_trees(mapped: mmap.mmap, header: int) -> None:
             _check(mapped, _number(message[8 : 8 + sizes[0]]), 8 + 8 * message[1], sizes[0])
         elif kind == _LAYOUT and message[:2] == bytes([3, _CHUNKED]) and len(message) > 2:
             _check(mapped, _number(message[3 : 3 + sizes[0]]), 8 + 8 * message[2], sizes[0])
+        elif kind == _LAYOUT and message[1:2] == bytes([_CHUNKED]):
+            check_chunks(mapped, message, sizes)
+        elif kind == _LINKS:
+            check_names(mapped, message, sizes)
+        elif kind == _TYPE and len(message) > 8:
+            _check_type(message)
+
+
+def _check_type(message: bytes) -> None:
+    """WireError for a type that lies elsewhere, or has more types in it than the library should go through.
+
+    It keeps each of them once more for every one above it: 64 KB of types in types take it GBs.
+    """
+    if not message[0] >> 4:
+        raise WireError("its type is one with a name, or shared; Caffe writes none like that")
+    names_of_numbers = message[0] & 15 == _ENUM and message[8] & 15 == 0
+    if message[0] & 15 in _NESTING and not names_of_numbers and len(message) > _LONGEST_TYPE:
+        raise WireError(f"a type of {len(message)} bytes of other types; expected numbers")
 
 
 def _sizes(mapped: mmap.mmap) -> tuple[int, int]:

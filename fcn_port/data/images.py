@@ -29,7 +29,8 @@ def read_color(path: Path) -> np.ndarray:
     """
     if path.suffix.lower() == ".npy":
         values = read_array(path)
-        if values.dtype != np.uint8 or values.shape[2:] not in ((), (1,), (3,), (4,)) or values.ndim < 2:
+        fits = values.ndim >= 2 and values.size and values.shape[2:] in ((), (1,), (3,), (4,))
+        if values.dtype != np.uint8 or not fits:
             raise DataError(f"{values.dtype} {values.shape}; expected bytes (h, w, 3)", path=path)
         plane = values.reshape(*values.shape[:2], -1)[:, :, :3]
         return np.ascontiguousarray(np.broadcast_to(plane, (*plane.shape[:2], 3)))

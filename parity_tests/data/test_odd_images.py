@@ -11,6 +11,7 @@ import pytest
 from fcn_port.data import DataError, open_dataset
 from fcn_port.data.files import read_rgb
 from fcn_port.data.images import read_bands, read_color, read_grey
+from fcn_port.data.masks import read_mask
 from fcn_port.predict.images import read_image
 from parity_tests.datasets import make_nyud, noise, save
 
@@ -50,3 +51,13 @@ def test_images_of_one_scene_are_of_one_size(kind: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"7x9 pixels, but .*images.img_5001\.png has 6x8") as caught:
         data.read("5001", kinds=("color", kind))
     assert caught.value.path == str(path)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (3, 0), (0, 0, 3), (3, 4, 0), (3,), (2, 3, 4, 1)])
+@pytest.mark.parametrize("read", [read_color, read_grey, read_bands, read_mask])
+def test_an_array_without_pixels_is_refused(
+    read: Callable[[Path], np.ndarray], shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "a.npy", np.zeros(shape, np.uint8))
+    with pytest.raises(DataError, match=r"a\.npy: uint8 .*expected"):
+        read(tmp_path / "a.npy")

@@ -84,3 +84,18 @@ def test_label_maps_that_pack_well_are_read(tmp_path: Path) -> None:
     assert len(store.keys) == 2000
     values = store.record(1234).values
     assert values is not None and values.sum() == 7 * 512
+
+
+def test_a_checksum_below_a_shuffle(tmp_path: Path) -> None:
+    """Which is then of eight bytes each, and four of the checksum: they stay where they are."""
+    values = np.random.default_rng(0).standard_normal((3, 5))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        creation.set_chunk((2, 5))
+        creation.set_fletcher32()
+        creation.set_shuffle()
+        space = h5py.h5s.create_simple(values.shape)
+        h5py.h5d.create(file.id, b"data", h5py.h5t.IEEE_F64LE, space, creation)
+        file["data"][()] = values
+        assert [creation.get_filter(i)[0] for i in range(2)] == [h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_SHUFFLE]
+    assert np.array_equal(read_rows(tmp_path / "a.h5", "data"), values)
