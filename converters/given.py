@@ -5,11 +5,13 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Collection, Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 from .escaping import terminal
 
 _SHOWN = 60
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 def refuse_other_than(kind: type | tuple[type, ...], given: object, expected: str) -> None:
@@ -66,3 +68,9 @@ def found_in_words(given: object) -> str:
     if given is None or isinstance(given, (bool, int, float, str)):
         return terminal(f"{given!r:.{_SHOWN}}")
     return f"an object of type {type(given).__name__}"
+
+
+def without_ending(path: AnyPath) -> AnyPath:
+    """A path without the last ending of its name; as it is where only dots would be left, as of `..png`."""
+    stem = path.name[: len(path.name) - len(path.suffix)]
+    return path.with_name(stem) if stem.strip(".") else path

@@ -11,7 +11,7 @@ from typing import Any
 
 from converters.escaping import file_name, terminal
 from converters.export import DestinationError, ExportError
-from converters.given import path_of
+from converters.given import path_of, without_ending
 from converters.net import Shape
 from converters.safety import is_one_of
 
@@ -121,5 +121,8 @@ def data_beside(model: Path) -> Path:
 def stem(path: Path) -> str:
     """The name of a file without the endings of weights and nets."""
     while path.suffix in (".h5", ".caffemodel", ".prototxt", ".safetensors", ".pth", ".pt"):
-        path = path.with_suffix("")
+        shorter = without_ending(path)
+        if shorter == path:
+            break
+        path = shorter
     return path.name

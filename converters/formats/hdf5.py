@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
@@ -110,7 +111,7 @@ def write_hdf5(model: CaffeModel, path: str | os.PathLike[str] | BinaryIO) -> No
     strangers = set(model.blobs) - set(names)
     if strangers:
         raise MismatchError(f"blobs of layers that the net does not have: {', '.join(sorted(strangers))}")
-    with whole_or_open(path) as out, h5py.File(out, "w", libver="earliest") as file:
+    with whole_or_open(path) as out, _ErrorKept(out) as kept, h5py.File(kept, "w", libver="earliest") as file:
         data = file.create_group("data")
         borrowed = borrowed_blobs(model.spec) if model.spec else {}
         for name in names:
@@ -118,6 +119,35 @@ def write_hdf5(model: CaffeModel, path: str | os.PathLike[str] | BinaryIO) -> No
             blobs = {i: b for i, b in own if (name, i) not in borrowed and not is_left_out(b)}
             if blobs or model.spec is None or not any(outer in names for outer in _outer(name)):
                 _write_layer(data, name, blobs)
+
+
+class _ErrorKept:
+    """A file for h5py to write, whose first error is raised behind it, as of a full disk; what follows is not written.
+
+    Raised within h5py's calls it ends in a SystemError of Python 3.13's.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: BaseException | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(self._try, getattr(self.file, name))
+
+    def _try(self, act: Callable[..., Any], *given: Any) -> Any:
+        if self.error is None:
+            try:
+                return act(*given)
+            except BaseException as error:
+                self.error = error
+        return 0
+
+    def __enter__(self) -> _ErrorKept:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.error is not None:
+            raise self.error
 
 
 def _outer(name: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ import click
 from converters.conversion import PYTORCH, ConversionReport, convert
 from converters.errors import CaffeFormatError
 from converters.formats import read_caffemodel, read_prototxt
+from converters.given import without_ending
 from converters.net import NetSpec, derive_crops, infer_shapes
 from converters.passes import prepare
 from converters.wording import first_of, shape_text
@@ -76,8 +77,7 @@ def _convert_file(
     card = Card.of_file(Path(path).name)
     if like is not None:
         card = replace(card_of_own(like, _net_of(path, prototxt)), release=card.release, licence=card.licence)
-    beginning = Path(path).with_suffix("") if Path(path).name else path  # "." and "/" have no name
-    target = out or f"{beginning}.safetensors"
+    target = out or f"{without_ending(Path(path))}.safetensors"
     with bar(Path(path).name) as update:
         report = convert(
             path,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from converters.given import without_ending
 from converters.safety import read_lines
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".npy")
@@ -171,7 +172,7 @@ def _order(name: str) -> tuple[tuple[int, int | str], ...]:
 
 def _without_endings(names: list[Path]) -> list[Path]:
     """The names without their endings, but for those that would then be another's."""
-    short = [name.with_suffix("") for name in names]
+    short = [without_ending(name) for name in names]
     while True:
         count = Counter(short)
         longer = [name if count[cut] > 1 else cut for name, cut in zip(names, short, strict=True)]

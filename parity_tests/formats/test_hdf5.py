@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import mmap
 from collections.abc import Callable
 from dataclasses import replace
@@ -306,6 +308,32 @@ def test_a_layer_without_blobs_takes_no_place_among_anothers(tmp_path: Path) -> 
     assert [blob.tolist() for blob in read_hdf5(tmp_path / "net.caffemodel.h5").blobs["conv"]] == [
         blob.tolist() for blob in model.blobs["conv"]
     ]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "the disk"), KeyboardInterrupt()], ids=["disk", "Ctrl-C"])
+@pytest.mark.parametrize(
+    ("method", "calls"), [("write", 0), ("write", 3), ("seek", 0), ("seek", 3), ("truncate", 0), ("flush", 0)]
+)
+def test_what_the_system_says_while_h5py_writes(method: str, calls: int, error: BaseException, tmp_path: Path) -> None:
+    """It is what is raised, and the file is left alone from then on: not a SystemError, as of Python 3.13."""
+    failed = []
+
+    class Failing(io.FileIO):
+        left = calls
+
+    def failing(self: Failing, *given: Any) -> Any:
+        self.left -= 1
+        if self.left >= 0:
+            return getattr(io.FileIO, method)(self, *given)
+        failed.append(method)
+        raise error
+
+    setattr(Failing, method, failing)
+    with Failing(tmp_path / "net.caffemodel.h5", "w+") as file:
+        with pytest.raises(type(error)) as found:
+            write_hdf5(CaffeModel(parse_prototxt(PROTOTXT), small_blobs()), file)
+        delattr(Failing, method)
+    assert found.value is error and failed == [method]
 
 
 @pytest.mark.oracle

@@ -161,6 +161,13 @@ def test_no_two_images_write_the_same_file(tmp_path: Path) -> None:
         names(tmp_path / "one" / "x.png", tmp_path / "two" / "x.png")
 
 
+def test_names_that_are_dots_before_their_ending(tmp_path: Path) -> None:
+    """Without it they are folders, this one and the one above, and Python 3.13 takes it from none of them."""
+    given = "..png", "...png", ".a.png", "b..png"
+    touch(tmp_path, *given)
+    assert names(*(tmp_path / each for each in given)) == ["..png", "...png", ".a", "b."]
+
+
 def test_results_of_an_earlier_run_are_no_images(weights: str, tmp_path: Path) -> None:
     save(tmp_path / "a.png", noise(1, (8, 9, 3)))
     for _ in range(2):

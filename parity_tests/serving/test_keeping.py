@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,8 @@ def test_an_image_that_fails_as_its_client_leaves_writes_no_traceback(
         net = largest_channel()
         look, served = seeing.look_through(net, least=0.3), seeing.served_net(net, "x")
         service = app.Service(look, served, ServerLimits(), threads=1, batch=1)
-        assert (await service._answer(Request(scope, receive), time.monotonic())).status_code == 499
+        with suppress(type(failure)):  # from Python 3.13 on it may be there first, and is answered to nobody
+            assert (await service._answer(Request(scope, receive), time.monotonic())).status_code == 499
         for _ in range(9):
             await asyncio.sleep(0)
         gc.collect()
