@@ -48,9 +48,11 @@ def add_geography(
             written["polygons"] = Path(base + POLYGONS)
             with whole_file(written["polygons"], durable=False, follow=False) as file:
                 file.write(geojson(seen, place).encode())
-        if geotiff and place is None:
+        if not geotiff:
+            continue
+        if place is None:
             problem = f"{source.path}: no GeoTIFF that says where it lies; only its other results are written"
-        elif geotiff:
+        else:
             written["geotiff"] = Path(base + GEOTIFF)
             with whole_file(written["geotiff"], durable=False, follow=False) as file:
                 write_geotiff(seen, place, file)
