@@ -49,7 +49,7 @@ def _classes(seen: Segmentation) -> Iterator[dict[str, Any]]:
 
 
 def of_output(sight: Sight, output: str | None) -> Sight:
-    """What a request asks for: the answer of the output that it names, else of all; 400 for an output there is not."""
+    """The answer of the output that a request names, else of all of them; 400 for an output that there is not."""
     if output is None:
         return sight
     outputs = sight if isinstance(sight, Mapping) else {}
