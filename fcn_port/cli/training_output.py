@@ -28,9 +28,10 @@ def reporting(folder: Path, *, display: int, tensorboard: bool, active: bool) ->
     if not active:
         yield lambda event: None
         return
-    keepers: list[Any] = [JsonLines(folder / "log.jsonl"), Curves(folder / "log.jsonl", tell=note)]
-    if tensorboard:
-        keepers.append(TensorBoard(folder / "tensorboard"))
+    board = (
+        [TensorBoard(folder / "tensorboard")] if tensorboard else []
+    )  # first: without it no log says that a run began
+    keepers: list[Any] = [JsonLines(folder / "log.jsonl"), Curves(folder / "log.jsonl", tell=note), *board]
 
     def report(event: Event) -> None:
         for keeper in keepers:
