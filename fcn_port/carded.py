@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -45,12 +46,9 @@ class Carded:
 
 def refuse_no_net(net: object) -> None:
     """ValueError for what is no net at all, such as the name of one."""
-    if isinstance(net, Carded):
-        return
-    from torch import nn
-
-    if not isinstance(net, nn.Module):
-        how = "fcn_port.load, fcn_port.build and converters.CaffeNet make such"
+    torch = sys.modules.get("torch")  # where nobody has imported it, nothing can be a module of its
+    if not isinstance(net, Carded) and (torch is None or not isinstance(net, torch.nn.Module)):
+        how = "fcn_port.load, fcn_port.build and converters.CaffeNet make such, without PyTorch fcn_port.numpy_net"
         raise ValueError(f"expected a net; found {found_in_words(net)}; {how}")
 
 

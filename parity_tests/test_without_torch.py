@@ -120,6 +120,19 @@ def test_a_name_that_needs_torch_says_what_to_install(name: str, tmp_path: Path)
     assert last.endswith(f".{name.partition('.')[2]} needs PyTorch: pip install 'fcn-port[torch]'")
 
 
+@pytest.mark.parametrize("name", ["segment", "classify", "prepare"])
+def test_what_is_no_net_is_told(name: str, tmp_path: Path) -> None:
+    code = f"{WITHOUT}import fcn_port; fcn_port.{name}('voc-fcn8s', 'weights/sample/shapes.png')"
+    done = without_torch(code, folder=tmp_path)
+    assert done.stderr.splitlines()[-1].startswith("ValueError: expected a net; found 'voc-fcn8s'; fcn_port.load")
+
+
+def test_a_state_dict_needs_torch_and_says_so(tmp_path: Path) -> None:
+    code = f"{WITHOUT}import converters; converters.to_state_dict(converters.read_caffemodel({MINI!r}))"
+    done = without_torch(code, folder=tmp_path)
+    assert done.stderr.endswith("converters.to_state_dict needs PyTorch: pip install 'fcn-port[torch]'\n")
+
+
 @pytest.mark.parametrize(
     "line", [*(f"export {MINI} --to {to} -o OUT/a{end}" for to, end in (
         ("safetensors", ".safetensors"), ("python", ".py"), ("caffe", ".caffemodel"), ("torch-export", ".pt2"),

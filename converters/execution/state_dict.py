@@ -19,6 +19,7 @@ from ..arrays import to_array
 from ..errors import MismatchError, NetError, place
 from ..formats.model import CaffeModel, is_left_out, refuse_no_model
 from ..given import refuse_other_than
+from ..lazy import import_or_say
 from ..net.layer import LayerSpec, Shape
 from ..net.parameter_sharing import BlobId, borrowed_blobs
 from ..net.shapes import iter_layer_shapes
@@ -186,10 +187,9 @@ def to_state_dict(
 
     `spec` is another net to fit them to, such as a deploy net; `prepared` as in `cover`, which says what it raises.
     """
-    from torch import from_numpy
-
     arrays = to_arrays(model, cover(model, spec=spec, prepared=prepared))
-    return {key: from_numpy(np.array(blob)) for key, blob in arrays.items()}
+    torch = import_or_say("torch", "converters.to_state_dict")
+    return {key: torch.from_numpy(np.array(blob)) for key, blob in arrays.items()}
 
 
 def from_state_dict(state: Mapping[str, Tensor], spec: NetSpec) -> CaffeModel:

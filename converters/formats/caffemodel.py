@@ -61,6 +61,7 @@ _V0_BLOBS = _number("V0LayerParameter", "blobs")
 
 _MOST_SETTINGS = 64 << 20
 """Bytes that are not in blobs; nets of a thousand layers have less than a MiB."""
+_ANOTHER_PROGRAM = "is this a file of another program?"
 _MOST_FORK_TEXT = 4 << 20
 """Bytes of text of forks' fields: as many as a prototxt may have."""
 
@@ -143,12 +144,21 @@ class _ScannedNet(NamedTuple):
     fork_text: list[Field]
 
 
+def _next_or_ask(found: Iterator[Field], *, first: bool) -> Field | None:
+    """The next field, None after the last; where no layer was read before an error, it asks what the file is."""
+    try:
+        return next(found, None)
+    except WireError as error:
+        error.hint = _ANOTHER_PROGRAM if first else error.hint
+        raise
+
+
 def _scan_net(net: Message) -> _ScannedNet:
     scan = _ScannedNet([], {number: [] for number in _FORMS}, [])
     found = net.fields()
     while True:
         with place(f"after {sum(map(len, scan.layers.values()))} layers"):
-            field = next(found, None)
+            field = _next_or_ask(found, first=not any(scan.layers.values()))
         if field is None:
             break
         layers = scan.layers.get(field.number)
@@ -158,7 +168,7 @@ def _scan_net(net: Message) -> _ScannedNet:
             with place(f"layer {len(layers)}"):
                 layers.append(_scan_layer(net.inside(field), _FORMS[field.number]))
     if not any(scan.layers.values()):
-        raise WireError("a protobuf message without layers; expected a net", hint="is this a file of another program?")
+        raise WireError("a protobuf message without layers; expected a net", hint=_ANOTHER_PROGRAM)
     size = _size(_all_settings(scan))
     check_limit(size, _MOST_SETTINGS, what="what is not in blobs, the net's settings, has")
     size = _size([scan.fork_text, *(layer.fork_text for layer in chain.from_iterable(scan.layers.values()))])

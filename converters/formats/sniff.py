@@ -23,6 +23,7 @@ MEAN = "blob by itself, such as a mean (.binaryproto)"
 SOLVER_STATE = "solver's state (.solverstate)"
 NET = "net (.caffemodel)"
 ONNX = "ONNX model"
+TFLITE = "TensorFlow Lite model (.tflite)"
 
 _SIGNATURES = (
     (b"\x89HDF\r\n\x1a\n", HDF5),
@@ -68,6 +69,8 @@ def sniff(head: bytes) -> str:
     for signature, kind in _SIGNATURES:
         if head.startswith(signature):
             return kind
+    if head[2:8] == b"\0\0TFL3":  # FlatBuffers: the place of the root, then what the file is
+        return TFLITE
     if is_web_page(head):
         return HTML
     if head[257:262] == b"ustar":

@@ -26,8 +26,8 @@ from .together import only_with
     "--pictures", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
     help="Write the blobs that both nets have for --image, side by side with their difference.",
 )  # fmt: skip
-@click.option("--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="For --pictures.")
-@click.option("--blobs", metavar="NAME,NAME...", help="Only these, with --pictures.")
+@click.option("--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The image for --pictures.")
+@click.option("--blobs", metavar="NAME,NAME...", help="With --pictures: only these blobs.")
 @json_option
 @register_option
 @net_options

@@ -14,7 +14,7 @@ from converters.safety import whole_file
 from ..errors import ImageError
 from .bringing import here
 from .device import device_option, find_device
-from .given_net import refuse_picture
+from .given_net import prototxt_option, refuse_picture
 from .inspect import SizeParam
 from .net_choice import net_options
 from .numbers import Number
@@ -50,7 +50,7 @@ class EdgesOptions:
 @click.command("edges")
 @click.argument("weights")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--prototxt", type=click.Path(dir_okay=False, path_type=Path), help="The net of a file that holds none.")
+@prototxt_option
 @click.option("-o", "--out", type=_Folder, default=".", show_default="this folder", help="Where the edges go.")
 @click.option("--border", type=click.IntRange(min=0), default=128, show_default=True, help="Mirrored pixels around an "
               "image while the net looks at it.")  # fmt: skip

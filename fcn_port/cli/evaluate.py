@@ -28,7 +28,7 @@ from .numbers import WORKERS
 from .output import echo, echo_lines, json_option, note, refuse_to_replace, write_columns, write_json
 from .own_data import DATA_PATH, describe_option, looked_at, refuse_to_replace_files, strict_option, void_option
 from .progress import GOES_ON, NO_CACHE, progress_bar
-from .refining import refine_options, refinement
+from .refining import check_crf, refine_options, refinement
 from .registering import register_option
 from .threshold import check_threshold, threshold_option
 from .together import only_without
@@ -172,6 +172,7 @@ class _Evaluations:
             attach(net, card_like(like, definition(net)))
         data = self._counted(data, net)
         check_threshold(net, self.options.threshold)
+        check_crf(net, wanted=self.options.refinement.crf is not None)
         net = run_as_told(net, self.options)
         release = getattr(net, "release", None) if known is None else known.name
         plan = EvaluationPlan(

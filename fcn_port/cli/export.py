@@ -47,7 +47,11 @@ _HELP = f"""Write WEIGHTS, a release or a file of any kind, in another format.
 @click.argument("weights")
 @click.option("--to", "to", required=True, type=click.Choice(tuple(EXPORT_FORMATS)), help="The format.")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), help="The file to write; default: named after WEIGHTS.")
-@click.option("--prototxt", type=click.Path(dir_okay=False), help="The net of WEIGHTS, where the file holds none.")
+@click.option(
+    "--prototxt",
+    type=click.Path(dir_okay=False),
+    help="The net of WEIGHTS where the file holds none, or another one for them.",
+)
 @click.option(
     "--size", type=SizeParam(), help="Fix the input size (onnx, torch-export), height first; default: any size."
 )

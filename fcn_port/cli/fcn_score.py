@@ -14,6 +14,7 @@ from weights.records import Score
 from .bringing import here
 from .device import device_option, find_device
 from .engine import RunOptions, engine_option, low_memory_option, padded_option, precision_option, run_as_told
+from .given_net import prototxt_option
 from .net_choice import net_options
 from .numbers import WORKERS
 from .output import echo, json_option, note, write_columns, write_json
@@ -54,7 +55,7 @@ class FcnScoreOptions(RunOptions):
 @click.option("--cityscapes", type=_Folder, help="Cityscapes' folder, with gtFine in it.")
 @click.option("--data", type=_Folder, help="In place of Cityscapes: another data set with labels; images are <id>.png.")
 @click.option("--weights", required=True, help="The net: fcn-8s-cityscapes.caffemodel, another file or a release.")
-@click.option("--prototxt", type=click.Path(dir_okay=False, path_type=Path), help="The net of a file that holds none.")
+@prototxt_option
 @click.option("--split", help="The split whose labels the images are made from; val for Cityscapes.")
 @click.option("--as-published/--plain", default=True, show_default=True, help="Count as the published script does, "
               "quirks and all, beside the plain values; or only plainly.")  # fmt: skip

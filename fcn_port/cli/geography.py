@@ -26,18 +26,18 @@ def add_geography(
     *,
     geotiff: bool,
     polygons: bool,
-) -> None:
-    """Write the GeoTIFF and the polygons of each output beside its labels, and add their paths to `outputs`.
+) -> str | None:
+    """The problem of an image without a place, of which a GeoTIFF was wanted; else None.
 
-    ImageError for a GeoTIFF of an image that has no place.
+    Writes the GeoTIFF and the polygons of each output beside its labels, and adds their paths to `outputs`.
     """
     from converters.safety import whole_file
 
-    from ..errors import ImageError
     from ..predict.geo import geojson, georeference, write_geotiff
     from ..predict.image_lists import GEOTIFF, OUTPUTS, POLYGONS
     from ..predict.segmentation import Segmentation
 
+    problem = None
     for seen, written in zip(heads.values(), outputs, strict=True):
         if not isinstance(seen, Segmentation):
             continue
@@ -48,11 +48,12 @@ def add_geography(
             written["polygons"] = Path(base + POLYGONS)
             with whole_file(written["polygons"], durable=False, follow=False) as file:
                 file.write(geojson(seen, place).encode())
-        if geotiff:
-            if place is None:
-                raise ImageError(
-                    f"{source.path}: no GeoTIFF that says where it lies; only its other results are written"
-                )
+        if not geotiff:
+            continue
+        if place is None:
+            problem = f"{source.path}: no GeoTIFF that says where it lies; only its other results are written"
+        else:
             written["geotiff"] = Path(base + GEOTIFF)
             with whole_file(written["geotiff"], durable=False, follow=False) as file:
                 write_geotiff(seen, place, file)
+    return problem

@@ -42,13 +42,19 @@ def _scale(context: click.Context, parameter: click.Parameter, value: float | No
     return value
 
 
+_USUAL = "default: what the net or the data set says"
 _OPTIONS = (
     click.option(
         "--mean", metavar="NUMBERS|FILE", callback=_means,
-        help="What is subtracted: numbers in the order of the channels, or a mean.binaryproto, whose mean is taken.",
+        help="What is subtracted from pixels of 0 to 255: numbers in the order of the channels, or a mean.binaryproto, "
+        f"whose mean is taken; {_USUAL}.",
     ),
-    click.option("--scale", type=Number(), callback=_scale, help="What the difference is multiplied by."),
-    click.option("--channels", type=click.Choice(("bgr", "rgb")), help="The order of the channels."),
+    click.option(
+        "--scale", type=Number(), callback=_scale, help=f"What the difference is multiplied by; {_USUAL}, else 1."
+    ),
+    click.option(
+        "--channels", type=click.Choice(("bgr", "rgb")), help=f"The order of the channels; {_USUAL}, else bgr."
+    ),
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from .clustering import ClusterOptions
+from .refining import check_crf
 from .threshold import check_threshold
 from .together import given_options, only_with
 
@@ -131,6 +132,7 @@ def check_results(net: LoadedNet, options: PredictOptions) -> None:
     kinds = {each.kind for each in outputs_of(net).expected.values()}
     if "labels" in kinds and refined:
         raise click.UsageError("the net gives labels and no scores, with which --flip, --scales, --resize, --crf begin")
+    check_crf(net, wanted=options.crf)
     if kinds == {"labels"} and (options.scores or options.probabilities):
         raise click.UsageError("the net gives labels and no scores: --scores and --probabilities have nothing to write")
     of_classes = options.areas or options.coco or options.geotiff or options.polygons

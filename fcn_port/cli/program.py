@@ -41,7 +41,7 @@ TASKS = {
         "trace": "The shape of every blob for an input size, and why each crop is where it is.",
     },
     "See with it": {
-        "predict": "Segment images: indexed label PNGs and overlays.",
+        "predict": "What a net sees in images: label maps and overlays, boxes of objects, classes.",
         "edges": "Thin edges of photographs by HED, as pix2pix makes its training pairs.",
         "serve": "A net behind an address: a page where one drops an image, and an HTTP interface.",
     },

@@ -13,6 +13,7 @@ from converters.escaping import shell_word
 from converters.export import require
 
 from .bringing import bring_file, looks_like_a_name
+from .given_net import prototxt_option
 from .like import card_of_own
 from .net_choice import net_options
 from .output import echo, human_bytes, json_option, note, write_columns, write_json
@@ -31,10 +32,7 @@ _REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), required=False)
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="The same as FOLDER.")
 @click.option("--repository", metavar="OWNER/NAME", help="Where the net will be on the hub, for the model card.")
-@click.option(
-    "--prototxt", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The net of a file that holds none, or another one for its weights.",
-)  # fmt: skip
+@prototxt_option
 @click.option("--like", metavar="RELEASE", help="Say that inputs are made and classes named as for RELEASE.")
 @click.option("--licence", metavar="TEXT", help="The terms of weights that are no release's, such as MIT.")
 @click.option("--no-onnx", is_flag=True, help="Leave out onnx/model.onnx.")

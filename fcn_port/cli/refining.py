@@ -10,6 +10,7 @@ from .inspect import SizeParam
 from .option_groups import with_options
 
 if TYPE_CHECKING:
+    from ..any_net import LoadedNet
     from ..evaluation.predicting import Refinement
     from ..predict.views import Views
 
@@ -37,6 +38,17 @@ def views_of(flip: bool, scales: str | None, size: tuple[int, int] | None) -> Vi
     except ValueError as error:
         said = f"{scales}: expected numbers from above 0 to 16, such as 0.75,1,1.25"
         raise click.BadParameter(said, param_hint="'--scales'") from error
+
+
+def check_crf(net: LoadedNet, *, wanted: bool) -> None:
+    """UsageError for --crf where the net gives nothing that a CRF refines."""
+    from ..predict.meaning import outputs_of
+
+    found = list(outputs_of(net).expected.values())
+    if wanted and found and not any(each.kind in ("scores", "probabilities") for each in found):
+        raise click.UsageError(
+            f"--crf refines scores or probabilities of classes; this net's output is {found[0].said}"
+        )
 
 
 def refinement(given: dict[str, Any]) -> Refinement:

@@ -23,7 +23,7 @@ from .net_choice import net_options
 from .output import json_option, note, refuse_to_replace, write_json
 from .own_data import DATA_PATH, describe_option, looked_at, strict_option, void_option
 from .progress import progress_bar
-from .refining import refine_options, refinement
+from .refining import check_crf, refine_options, refinement
 from .registering import register_option
 from .threshold import check_threshold, threshold_option
 from .together import only_with, only_without
@@ -253,6 +253,7 @@ def _with_pictures(
     data = looked_at(data.with_void(*net.card.void), strict=options.strict)
     changed_for(net, data, options.inputs)
     check_threshold(net, options.threshold)
+    check_crf(net, wanted=options.refinement.crf is not None)
     net = fast(net)  # as evaluate runs it, so that what it kept counts here
     found = _evaluated(net, data, weights, options) if evaluation is None else evaluation
     best, worst = best_and_worst(

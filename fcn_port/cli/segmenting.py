@@ -90,7 +90,8 @@ def segment_images(
         for number, each in enumerate(predict_all(net, sources, batch=batch, options=reading, progress=passes), 1):
             result = _done(each, wanted, together, failed, one=one)
             if result is not None:
-                noted(each.source, _files(result))
+                if "problem" not in result:
+                    noted(each.source, _files(result))
                 results.append(result)
                 if lines:
                     write_json_line(result)
@@ -106,7 +107,7 @@ def segment_images(
     for result in results:
         if "frame" not in result:
             say_frames(result["image"])
-    if one and failed:
+    if one and failed and not results:
         _raise_again(net, sources[0])
     order = {(source.path, source.frame): i for i, source in enumerate(sources)}
     results.sort(key=lambda result: order[result["image"], result.get("frame")])
@@ -114,7 +115,7 @@ def segment_images(
     if lines:
         tell_failed(failed, len(sources))
     else:
-        tell(results, failed, engine=net.engine, as_json=as_json, one=one)
+        tell(results, failed, len(sources), engine=net.engine, as_json=as_json, one=one)
     return 1 if failed else 0
 
 
@@ -168,7 +169,7 @@ def coco_id(name: str) -> int | str:
 def _done(
     predicted: Predicted, wanted: WantedFiles, together: Together, failed: list[Failed], *, one: bool
 ) -> dict[str, Any] | None:
-    """The result of an image, written; None, and a line in `failed`, where it could not be done."""
+    """The result of an image, written, None where it could not be done; a line in `failed` for all that was not."""
     from converters.errors import CaffeFormatError
 
     from ..errors import ImageError
@@ -177,17 +178,24 @@ def _done(
     if predicted.seen is None:
         failed.append(Failed(predicted.source.path, predicted.problem or ""))
         return None
+    problem = None
     try:
         outputs = list(written(predicted.seen, wanted.out / predicted.source.name, wanted))
         if wanted.geotiff or wanted.polygons:
-            add_geography(predicted.seen, outputs, predicted.source, geotiff=wanted.geotiff, polygons=wanted.polygons)
+            problem = add_geography(
+                predicted.seen, outputs, predicted.source, geotiff=wanted.geotiff, polygons=wanted.polygons
+            )
     except (CaffeFormatError, ImageError) as error:  # labels that a picture cannot hold
         if one:
             raise
         failed.append(failure(predicted.source.path, error))
         return None
     together.add(predicted.source, predicted.seen)
-    return {**predicted.source.to_json(), "outputs": outputs}
+    result = {**predicted.source.to_json(), "outputs": outputs}
+    if problem is None:
+        return result
+    failed.append(Failed(predicted.source.path, problem))
+    return {**result, "problem": problem}
 
 
 def written(heads: Mapping[str, OfPixels], base: Path, wanted: WantedFiles) -> Iterator[dict[str, Any]]:
@@ -266,8 +274,10 @@ def _tell_line(result: Mapping[str, Any]) -> None:
         echo(f"{each['labels'] if 'labels' in each else each['map']}: {_said(each)}")
 
 
-def tell(results: list[dict[str, Any]], failed: list[Failed], *, engine: str, as_json: bool, one: bool) -> None:
-    """Print the results, and the images that could not be done."""
+def tell(
+    results: list[dict[str, Any]], failed: list[Failed], count: int, *, engine: str, as_json: bool, one: bool
+) -> None:
+    """Print the results, and those of `count` images that could not be done."""
     from ..predict.segmentation import share_text
 
     if as_json:
@@ -281,7 +291,7 @@ def tell(results: list[dict[str, Any]], failed: list[Failed], *, engine: str, as
             for kind in ("labels", "overlay", "map", "scores", "probabilities", "geotiff", "polygons"):
                 if kind in each:
                     echo(f"-> {each[kind]}")
-    tell_failed(failed, len(results) + len(failed))
+    tell_failed(failed, count)
 
 
 def tell_failed(failed: Sequence[Failed], count: int) -> None:

@@ -28,9 +28,9 @@ def reporting(folder: Path, *, display: int, tensorboard: bool, active: bool) ->
     if not active:
         yield lambda event: None
         return
-    keepers: list[Any] = [JsonLines(folder / "log.jsonl"), Curves(folder / "log.jsonl", tell=note)]
-    if tensorboard:
-        keepers.append(TensorBoard(folder / "tensorboard"))
+    # First, as it may not be installed: a log that is there would say that a run began.
+    board = [TensorBoard(folder / "tensorboard")] if tensorboard else []
+    keepers: list[Any] = [JsonLines(folder / "log.jsonl"), Curves(folder / "log.jsonl", tell=note), *board]
 
     def report(event: Event) -> None:
         for keeper in keepers:

@@ -18,7 +18,7 @@ _File = click.Path(dir_okay=False, path_type=Path)
 @click.command("verify")
 @click.argument("weights")
 @click.option("--against", type=_File, help="The .caffemodel or .h5 that the weights came from.")
-@click.option("--prototxt", type=_File, help="The net of SOURCE, where the file holds none.")
+@click.option("--prototxt", type=_File, help="The net of the Caffe file, where it holds none.")
 @click.option("--golden", type=_File, help="An .npz with every blob of a forward pass that Caffe made.")
 @json_option
 @register_option

@@ -76,6 +76,8 @@ def command(what: str, **given: Any) -> None:
     options = ViewOptions(**given)
     refuse_to_replace(options.out, (what, options.golden))
     _refuse_without_weights(what, options)
+    if options.out is not None and options.viewer == "netron":
+        raise click.UsageError("--out writes a file for Model Explorer, and --viewer netron opens another program")
     viewer = None if options.out is not None else options.viewer or _installed()
     if viewer == "netron":
         require("netron")

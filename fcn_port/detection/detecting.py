@@ -50,8 +50,8 @@ def detect(
     `net` is from `load`, an SSD, a YOLO (`with_anchors` where it ends before its boxes), a Faster R-CNN, an R-FCN, a
     Cascade R-CNN, an MS-CNN, an SSH or a CTPN, or the three nets of MTCNN. `preprocessing` says how its input is made,
     where the net does not (MTCNN's is known); the image is scaled as the net's project does, and `im_info` made where
-    it is asked for. `names` are the classes by number, the background included; by default those
-    that come with the net. Only scores from `threshold` on are given. Raises ImageError for an image that cannot be
+    it is asked for. `names` are the classes by number, the background included; by default those that come with the
+    net. Only scores from `threshold` on are given. Raises FileNotFoundError, ImageError for an image that cannot be
     read, NetError for a net that finds no objects, ValueError for one that does not say how its input is made.
     """
     if not isinstance(net, Sequence) or isinstance(net, str):

@@ -29,6 +29,11 @@ def blob_from_image(
     proportions, covers the size and is cut to it in the middle. `mean` is in the order of the blob's channels, after
     `swap_rb`; one number is the first channel's, as there. ValueError for another kind of image or size.
     """
+    if not isinstance(image, np.ndarray):
+        from converters.given import found_in_words
+
+        said = "; cv2.imread gives None where it cannot read the file" if image is None else ""
+        raise ValueError(f"found {found_in_words(image)}; expected an image (h, w) or (h, w, c) of uint8{said}")
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
         raise ValueError(f"an image of {image.dtype} and shape {image.shape}; expected (h, w) or (h, w, c) of uint8")
     if size is not None and (len(size) != 2 or (min(size) < 1 and any(size))):

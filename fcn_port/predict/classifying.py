@@ -88,8 +88,8 @@ def classify(
     The image is resized to the net's own input, bilinearly and to both its sides, as Caffe's classification.cpp does;
     where its recipe has a `resize`, to that, and the net's input is cut from the centre, as published scores were.
     `names` are the classes by number, by default those that come with the net; `outputs` are the net's, where they are
-    known already. Raises ImageError for an image that cannot be read, NetError for a net that gives no classes of an
-    image, ValueError for one that does not say how its input is made.
+    known already. Raises FileNotFoundError, ImageError for an image that cannot be read, NetError for a net that gives
+    no classes of an image, ValueError for one that does not say how its input is made.
     """
     return classify_all(net, [image], preprocessing=preprocessing, names=names, outputs=outputs)[0]
 

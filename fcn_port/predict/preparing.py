@@ -37,9 +37,9 @@ def prepare(
     """The input (1, c, h, w) that a net's preprocessing makes of an image, so that `net(x)` and `blobs(net, x)` run it.
 
     `image` is a path, a Pillow image or an (h, w, 3) uint8 RGB array, for a net with several inputs {input: image},
-    which gives {input: tensor}. Of the net's type and on its device; an array for a NumpyNet. Raises ImageError for an
-    image that cannot be read or is none, ValueError for a net that does not say how its inputs are made or has others
-    than were given.
+    which gives {input: tensor}. Of the net's type and on its device; an array for a NumpyNet. Raises FileNotFoundError,
+    ImageError for an image that cannot be read or is none, ValueError for a net that does not say how its inputs are
+    made or has others than were given.
     """
     refuse_no_net(net)
     inputs = {each.name: each for each in known_preprocessing(net, preprocessing).inputs}

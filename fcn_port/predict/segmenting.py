@@ -88,9 +88,9 @@ def segment(
     ends in a Sigmoid (0.5), or the value, where it gives a map. An output that is coarser than the image is upsampled
     bilinearly. `flip` and `scales` average probabilities over the mirrored image and other sizes (views.py has the
     formula), `crf` refines them by a dense CRF (DenseCrf() or its settings); neither goes with `tile`. `progress` is
-    told (done, total) of tiles or views, and may end the call (`stop_when`). Raises ImageError for an image that cannot
-    be read or is none, NetError for a net that labels no pixels, ValueError for one that does not say how its input is
-    made, takes several or is in train mode, and for tiles that are too small.
+    told (done, total) of tiles or views, and may end the call (`stop_when`). Raises FileNotFoundError, ImageError for
+    an image that cannot be read or is none, NetError for a net that labels no pixels, ValueError for one that does not
+    say how its input is made, takes several or is in train mode, and for tiles that are too small.
     """
     return segment_all(
         net, [image], preprocessing=preprocessing, tile=tile, keep_scores=keep_scores, threshold=threshold, flip=flip,

@@ -92,7 +92,8 @@ def publish(
     It holds model.safetensors, config.json, onnx/model.onnx (unless `onnx` is False), golden.npz, an input with its
     outputs, and README.md, the model card. A Caffe file's weights are verified against it first, and ONNX against the
     net; nothing is written where a check fails. `prototxt` is the net of a file that holds none, `card` replaces what
-    is known of inputs and classes, `licence` names the terms, `repository` is where the card says that the net is.
+    is known of inputs and classes, `licence` names the terms of weights that are no release's, `repository` is where
+    the card says that the net is.
 
     `progress(done, total)` counts steps (weights, checks, ONNX, the recorded pass, the folder read again), is asked
     within them too, and may end the call (`stop_when`); nothing is then in the folder.
@@ -229,6 +230,9 @@ def _card_of(given: _Given, licence: str | None) -> Card | None:
             raise ExportError(f"{given.path}: {problem}")
         return None
     own = Card.of(given.release) if given.release is not None else Card.beside(given.path)
+    if licence is not None and own.release is not None and not (own.licence or licence).startswith(licence):
+        problem = f"the weights of the release {own.release} are under {own.licence}"
+        raise ExportError(f"{given.path}: {problem}\n  a licence can be said of weights that are no release's")
     card = own
     if given.card is not None:  # whose release nobody named, but for a file that is known to be one
         card = replace(given.card, release=given.card.release or own.release, licence=given.card.licence or own.licence)

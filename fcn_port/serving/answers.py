@@ -48,44 +48,50 @@ def _classes(seen: Segmentation) -> Iterator[dict[str, Any]]:
         yield {"label": each.label, "name": each.name, "share": each.share, "colour": colour, "drawn": each.drawn}
 
 
-def coco_results(sight: Sight, image: int | str, output: str | None) -> list[dict[str, Any]]:
+def of_output(sight: Sight, output: str | None) -> Sight:
+    """The answer of the output that a request names, else of all of them; 400 for an output that there is not."""
+    if output is None:
+        return sight
+    outputs = sight if isinstance(sight, Mapping) else {}
+    if output in outputs:
+        return {output: outputs[output]}
+    there = ", ".join(map(repr, filter(None, outputs)))
+    raise RefusedRequest(400, f"the net has no output {output[:64]!r}; it has {there or 'one, which needs no name'}")
+
+
+def coco_results(sight: Sight, image: int | str) -> list[dict[str, Any]]:
     """The records of COCO's results for an image of this id."""
     if isinstance(sight, Detections):
         return [{**each, "image_id": image} for each in sight.to_coco(str(image))]
     instead = "json" if isinstance(sight, Classification) else "json or overlay"
-    return list(to_coco(labelled(sight, output, instead), image))
+    return list(to_coco(_labelled(sight, instead), image))
 
 
-def chosen(sight: Sight, output: str | None, instead: str) -> OfPixels:
-    """The answer of the output that a request names, by default the first; 400 for a net without such ones."""
+def labels_picture(sight: Sight) -> Image.Image:
+    """The labels of the first output that has some, as an indexed picture."""
+    instead = "json, coco or overlay" if isinstance(sight, Detections) else "json"
+    return _labelled(sight, instead if not isinstance(sight, Mapping) else "json or overlay").label_image()
+
+
+def overlay_picture(sight: Sight) -> Image.Image:
+    """The image with what is seen drawn on it, of several outputs the first; of values the first channel."""
+    return sight.picture() if isinstance(sight, Detections) else _pixels(sight, "json")[0].picture()
+
+
+def _pixels(sight: Sight, instead: str) -> list[OfPixels]:
+    """The answers by output; 400 for a net that says nothing of pixels."""
     if isinstance(sight, Classification | Detections):
         what = "finds objects" if isinstance(sight, Detections) else "names images"
         raise RefusedRequest(400, f"this net {what} and labels no pixels; ask for {instead}")
-    if output is not None and output not in sight:
-        there = "one, which needs no name" if "" in sight else ", ".join(map(repr, sight))
-        raise RefusedRequest(400, f"the net has no output {output[:64]!r}; it has {there}")
-    return next(iter(sight.values())) if output is None else sight[output]
+    return list(sight.values())
 
 
-def labelled(sight: Sight, output: str | None, instead: str) -> Segmentation:
-    """The labels of the output that a request names, by default of the first that has some; 400 for none."""
-    if output is None and isinstance(sight, Mapping):
-        output = next((name for name, each in sight.items() if isinstance(each, Segmentation)), None)
-    found = chosen(sight, output, instead)
-    if not isinstance(found, Segmentation):
+def _labelled(sight: Sight, instead: str) -> Segmentation:
+    """The labels of the first output that has some; 400 for none."""
+    found = next((each for each in _pixels(sight, instead) if isinstance(each, Segmentation)), None)
+    if found is None:
         raise RefusedRequest(400, f"this output is a map of values and no labels; ask for {instead}")
     return found
-
-
-def labels_picture(sight: Sight, output: str | None) -> Image.Image:
-    """The labels as an indexed picture."""
-    instead = "json, coco or overlay" if isinstance(sight, Detections) else "json"
-    return labelled(sight, output, instead if not isinstance(sight, Mapping) else "json or overlay").label_image()
-
-
-def overlay_picture(sight: Sight, output: str | None) -> Image.Image:
-    """The image with what is seen drawn on it; of values a picture of the first channel."""
-    return sight.picture() if isinstance(sight, Detections) else chosen(sight, output, "json").picture()
 
 
 def png(picture: Image.Image) -> bytes:

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -183,15 +183,15 @@ class Service:
             raise RefusedRequest(422, terminal(str(error).partition("\n")[0])) from error
 
     def _response(self, sight: Sight, asked: _Asked, began: float) -> Response:
-        seconds = time.monotonic() - began
+        seconds, sight = time.monotonic() - began, answers.of_output(sight, asked.output)
         if asked.format == "json":
             return _json({"net": self.net.name, "seconds": seconds, **answers.to_json(sight)})
         if asked.format == "coco":
-            return _json(answers.coco_results(sight, asked.image, asked.output))
+            return _json(answers.coco_results(sight, asked.image))
         if asked.format == "page":
             return _page_response(page.whole_page(self.net, self.limits, page.result_part(sight, seconds)))
-        make: Callable[..., object] = answers.labels_picture if asked.format == "labels" else answers.overlay_picture
-        content = answers.png(make(sight, asked.output))  # type: ignore[arg-type]
+        make = answers.labels_picture if asked.format == "labels" else answers.overlay_picture
+        content = answers.png(make(sight))
         return Response(content, headers={"Cache-Control": "no-store"}, media_type="image/png")
 
 

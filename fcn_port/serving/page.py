@@ -143,7 +143,7 @@ def _labels(name: str, seen: Segmentation, seconds: float, number: int, told: st
     )
     links = _links(
         ("Labels as PNG", f"labels{number}.png", data_uri(png(flat), kind="png")),
-        ("COCO run lengths", f"coco{number}.json", _json_address(coco_results({"": seen}, 0, None))),
+        ("COCO run lengths", f"coco{number}.json", _json_address(coco_results({"": seen}, 0))),
         ("JSON", "result.json", told),
     )
     return (
@@ -188,9 +188,9 @@ def _objects(found: Detections, seconds: float) -> Html:
     table = f'<div class="scroll"><table>{head}{rows}</table></div>' if rows else "<p>Nothing was found.</p>"
     links = _links(
         ("JSON", "result.json", _json_address(to_json(found))),
-        ("COCO's results", "coco.json", _json_address(coco_results(found, 0, None))),
+        ("COCO's results", "coco.json", _json_address(coco_results(found, 0))),
     )
-    picture = _photograph(overlay_picture(found, None))
+    picture = _photograph(overlay_picture(found))
     return (
         f"<section><h2>{len(found)} objects in {w} x {h} pixels, {seconds:.2f} s</h2>"
         f'<div class="seen"><figure class="views"><div><img class="only" src="{picture}" alt="boxes"></div></figure>'

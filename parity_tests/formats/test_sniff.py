@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,7 @@ OTHERS = {
     "prototxt": (PROTOTXT.encode, "this is a text file"),
     "empty": (lambda: b"", "this is an empty file"),
     "solverstate": (_solver_state, r"this is a solver's state \(.solverstate\)"),
+    "tflite": (lambda: b"\x1c\0\0\0TFL3" + bytes(99), r"this is a TensorFlow Lite model \(.tflite\)"),
     "onnx": (lambda: b"\x08\x07\x12\x07pytorch\x3a\x02\x12\x00\x42\x02\x10\x11", "this is an ONNX model"),
 }
 
@@ -66,6 +68,13 @@ def test_a_file_of_another_kind_is_called_by_its_name(tmp_path: Path, name: str,
         with pytest.raises(CaffeFormatError, match=problem) as caught:
             read(path)
         assert str(path) in str(caught.value)
+
+
+def test_weights_of_another_program_are_not_only_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "yolov3.weights"  # darknet's: version 0.2.5, and how many images it has seen
+    path.write_bytes(struct.pack("<iiiq", 0, 2, 5, 32013312) + bytes(99))
+    with pytest.raises(CaffeFormatError, match="is this a file of another program"):
+        read_caffemodel(path)
 
 
 @pytest.mark.parametrize("legacy", [True, False])

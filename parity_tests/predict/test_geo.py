@@ -140,6 +140,18 @@ def test_an_image_without_a_place(orthophoto: Path, capsys: pytest.CaptureFixtur
     assert not {"plain.labels.tif", "plain2.labels.tif"} & made
 
 
+def test_all_else_is_written_of_one_image_without_a_place(orthophoto: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain, out = orthophoto.parent / "plain.png", orthophoto.parent / "out"
+    Image.fromarray(IMAGE).save(plain)
+    more = ["--geotiff", "--areas", str(out / "areas.csv"), "--coco", str(out / "coco.json"), "--json"]
+    assert run(["predict", *files_of("scores", orthophoto.parent), str(plain), "-o", str(out), *more]) == 1
+    said = capsys.readouterr()
+    assert "1 of 1 images could not be done" in said.err and "plain.png: no GeoTIFF" in said.err
+    (image,) = json.loads(said.out)["images"]
+    assert "no GeoTIFF" in image["problem"] and image["outputs"][0]["labels"].endswith("plain.labels.png")
+    assert "plain.png" in (out / "areas.csv").read_text() and json.loads((out / "coco.json").read_text())
+
+
 def test_a_place_is_read_of_geotiffs_only(tmp_path: Path) -> None:
     """A .tif that is a list of GDAL's of other files is none."""
     from fcn_port.predict.geo import georeference

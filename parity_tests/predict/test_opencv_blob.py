@@ -36,11 +36,16 @@ def test_every_bit_is_opencvs(shape: tuple[int, ...], settings: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(
-    "pixels", [np.zeros((4, 4, 3), np.float32), np.zeros((4,), np.uint8), np.zeros((0, 4, 3), np.uint8)]
+    "pixels", [np.zeros((4, 4, 3), np.float32), np.zeros((4,), np.uint8), np.zeros((0, 4, 3), np.uint8), "image.png"]
 )
-def test_other_images_are_refused(pixels: np.ndarray) -> None:
+def test_other_images_are_refused(pixels: Any) -> None:
     with pytest.raises(ValueError, match="expected"):
         blob_from_image(pixels)
+
+
+def test_the_none_of_cv2_imread_is_told() -> None:
+    with pytest.raises(ValueError, match=r"found None; expected an image .*cv2.imread gives None"):
+        blob_from_image(cv2.imread("gone.png"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [(10, 0), (-1, 5), (10,)])

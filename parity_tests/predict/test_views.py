@@ -139,6 +139,8 @@ def test_a_crf_is_the_layer_of_crf_rnn() -> None:
         ("scores", ["--scales", "nan"], "such as 0.75,1,1.25"),
         ("scores", ["--crf", "--tile", "64"], "--tile goes without"),
         ("argmax", ["--flip"], "labels and no scores"),
+        ("map", ["--crf"], "--crf refines scores or probabilities of classes; this net's output is"),
+        ("sigmoid", ["--crf"], "--crf refines scores or probabilities of classes"),
         ("classes", ["--crf"], "names images as a whole; --crf"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 
 import fcn_port
 from converters.escaping import markdown_cell
+from converters.export import ExportError
 from fcn_port.publishing import publish
 from fcn_port.publishing.model_card import ModelCard, to_markdown
 from fcn_port.publishing.records import PublishedNet
@@ -33,6 +34,13 @@ def test_a_release_is_published_by_its_name(sample: Path) -> None:
     assert said["classes"] == {name: list(each) for name, each in release.dataset.heads.items()}  # type: ignore[union-attr]
     lines = (sample / "README.md").read_text().splitlines()
     assert "license: bsd-2-clause" in lines and "| val | 99.3 | 97.4 | 95.6 | 98.6 |" in "\n".join(lines)
+
+
+def test_a_release_has_its_own_licence(tmp_path: Path) -> None:
+    """config.json said the one that was given, and the card the release's."""
+    with pytest.raises(ExportError, match="the weights of the release sample are under BSD-2-Clause"):
+        publish("sample", tmp_path / "net", licence="MIT", onnx=False)
+    assert not (tmp_path / "net").exists()
 
 
 def test_safetensors_of_a_release_are_published_as_they_are(sample: Path, tmp_path: Path) -> None:

@@ -69,6 +69,17 @@ def test_tensorboard_gets_losses_rates_and_scores(tmp_path: Path, monkeypatch: p
     assert ("7 classes/mean_accuracy", 0.25, 3) in told
 
 
+def test_without_tensorboard_no_log_stands_in_the_way_of_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fcn_port.cli.training_output import reporting
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(TrainingError), reporting(tmp_path, display=1, tensorboard=True, active=True):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_tensorboard_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(TrainingError, match=r"pip install 'fcn-port\[tensorboard\]'"):

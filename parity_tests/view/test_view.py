@@ -114,6 +114,7 @@ def test_netron_shows_the_net_at_the_size_that_is_asked_for(monkeypatch: pytest.
 @pytest.mark.parametrize("given, status, said", [
     (["no-such"], 2, "no release called"),
     (["missing.prototxt"], 2, "no such file"),
+    ([SAMPLE, "--viewer", "netron", "-o", "net.json"], 2, "--out writes a file for Model Explorer"),
     ([SAMPLE, "--viewer", "netron", "--time"], 2, "--time needs --viewer model-explorer"),
     ([SAMPLE, "--time", "--size", "9999999x9999999", "-o", "x.json"], 1, "the inputs alone take 1.2 PB; this"),
     ([PROTOTXT, "--time"], 2, "--time runs the net, and"),
