@@ -15,6 +15,7 @@ import pytest
 from converters import read_caffemodel
 from converters.formats.hdf5_indexes import _pointers
 from parity_tests.formats.test_hdf5_trees import READ
+from parity_tests.lookup3 import checksum
 from parity_tests.test_architecture import ROOT
 
 VALUES = np.arange(6000, dtype=np.float32).reshape(3000, 2)
@@ -31,32 +32,6 @@ def newer(path: Path, *, names: int = 40) -> Path:
         file.create_dataset("data/grows/0", data=VALUES, chunks=(7, 1), maxshape=(None, 2))
         file.create_dataset("data/tree/0", data=VALUES, chunks=(7, 1), maxshape=(None, None))
     return path
-
-
-def checksum(raw: bytes | bytearray) -> bytes:
-    """Bob Jenkins' lookup3, which is at the end of each structure."""
-    mask = (1 << 32) - 1
-    state = [(0xDEADBEEF + len(raw)) & mask] * 3
-
-    def turned(value: int, by: int) -> int:
-        return (value << by | value >> 32 - by) & mask
-
-    at = 0
-    while True:
-        part = raw[at : at + 12].ljust(12, b"\0")
-        at += 12
-        state = [(own + more) & mask for own, more in zip(state, struct.unpack("<3I", part), strict=True)]
-        a, b, c = state
-        if at >= len(raw):
-            break
-        for by in (4, 6, 8, 16, 19, 4):
-            a, c = ((a - c) & mask) ^ turned(c, by), (c + b) & mask
-            a, b, c = b, c, a
-        state = [a, b, c]
-    for by in (14, 11, 25, 16, 4, 14, 24):
-        c = ((c ^ b) - turned(b, by)) & mask
-        a, b, c = b, c, a
-    return struct.pack("<I", b)
 
 
 def changed(path: Path, signature: bytes, size: int, *fields: tuple[int, str, int], kind: int | None = None) -> int:
