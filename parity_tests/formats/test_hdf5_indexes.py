@@ -63,7 +63,9 @@ NAMES, CHUNKS = 5, 10
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
+        ([(5, "<B", 1)], "a tree of kind 1; expected"),
         ([(RECORD, "<H", 0)], "records of 0"),
+        ([(RECORD, "<H", 9)], "records of 9"),
         ([(RECORD, "<H", 0), (NODE, "<I", 0)], "nodes of 0 bytes"),
         ([(NODE, "<I", 1 << 31)], "nodes of 2147483648 bytes"),
         ([(DEPTH, "<H", 60000)], "60001 levels"),
@@ -83,6 +85,15 @@ def test_an_array_that_goes_on_and_on(signature: bytes, place: int, tmp_path: Pa
     path = newer(tmp_path / "a.h5")
     changed(path, signature, 68 if signature == b"EAHD" else 24, (place, "<Q", 1 << 50))
     assert f"its index has {1 << 50} chunks, and the limit is" in said(path)
+
+
+@pytest.mark.parametrize("signature", [b"EAHD", b"FAHD"])
+@pytest.mark.parametrize("place, number", [(5, 1), (6, 7)], ids=["kind", "size"])
+def test_an_array_of_other_elements(signature: bytes, place: int, number: int, tmp_path: Path) -> None:
+    """The library puts down an element where it has room for one of another kind."""
+    path = newer(tmp_path / "a.h5")
+    changed(path, signature, 68 if signature == b"EAHD" else 24, (place, "<B", number))
+    assert "an index of elements of kind" in said(path)
 
 
 def test_a_tree_of_few_nodes_that_are_named_often(tmp_path: Path) -> None:
