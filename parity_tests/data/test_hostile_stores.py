@@ -13,6 +13,7 @@ import h5py
 import pytest
 
 from converters import CaffeFormatError
+from converters.formats import is_leveldb
 from converters.formats.wire import read_varint, write_varint
 from fcn_port.data import open_dataset
 from fcn_port.data.stored import open_store
@@ -118,6 +119,14 @@ def test_a_leveldb_whose_index_is_beyond_its_table(is_whole: bool, ending: str, 
         f"{table.stem}.{ending}: an index of {1 << 60} bytes at offset" if is_whole else "the database has no records"
     )
     assert expected in done.stdout, done.stdout
+
+
+def test_a_folder_with_half_of_what_tells_a_leveldb_is_none(tmp_path: Path) -> None:
+    for name, is_one in (("CURRENT", False), ("MANIFEST-000002", True)):
+        (tmp_path / name).touch()
+        assert is_leveldb(tmp_path) is is_one
+    (tmp_path / "CURRENT").unlink()
+    assert not is_leveldb(tmp_path)
 
 
 @pytest.mark.parametrize("damaged", [0, 50, 99])
