@@ -55,6 +55,15 @@ def test_chunks_that_grow_along_any_axis(libver: str, grows: int, count: int, tm
         assert np.array_equal(read_rows(tmp_path / "a.h5", "data"), values)
 
 
+def test_a_dataset_that_is_not_there_or_has_no_rows(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["label"], file["one"] = np.zeros((2, 1)), np.float32(1)
+    with pytest.raises(WireError, match="there is no dataset 'data'; there are 'label', 'one'"):
+        read_rows(tmp_path / "a.h5", "data")
+    with pytest.raises(WireError, match="expected rows"):
+        read_rows(tmp_path / "a.h5", "one")
+
+
 @pytest.fixture
 def unpacked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The bytes of each chunk that is unpacked."""
