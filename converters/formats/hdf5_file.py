@@ -26,7 +26,7 @@ from ..errors import CaffeFormatError, WireError, place
 from ..safety.limits import check_limit, check_memory
 from ..safety.opening import open_file
 from .hdf5_indexes import CHUNK, MOST_CHUNKS
-from .hdf5_trees import check_trees, root_header
+from .hdf5_trees import check_trees, in_an_extensible_array, root_header
 
 _STORED = {
     **{
@@ -228,6 +228,7 @@ def _unpacked(dataset: h5py.Dataset, stored: str | None, file: Hdf5File, rows: r
     wanted = _count(part, chunk)
     file.take(max(wanted, 1) * size, meanwhile=3 * size + (_CHUNK_BYTES * wanted if wanted > _FEW_CHUNKS else 0))
     filters = _filters(dataset)
+    _check_order(dataset, chunk, file)
     values = np.zeros(part, stored)
     begins = (first, *[0] * (len(shape) - 1))
     corners = itertools.product(*(range(b, s, c) for b, s, c in zip(begins, shape, chunk, strict=True)))
@@ -241,6 +242,21 @@ def _unpacked(dataset: h5py.Dataset, stored: str | None, file: Hdf5File, rows: r
         places = (slice(x - b, x - b + c) for x, b, c in zip(corner, begins, chunk, strict=True))
         values[tuple(places)] = whole[inside]
     return values[rows.start - first :]
+
+
+def _check_order(dataset: h5py.Dataset, chunk: tuple[int, ...], file: Hdf5File) -> None:
+    """WireError where libhdf5 takes the place of one chunk for another's (1.10 to 2.0, H5D__earray_idx_iterate_cb).
+
+    It counts them along the axes as they are, and they lie in the file with the axis that grows first.
+    """
+    growing = [axis for axis, most in enumerate(dataset.maxshape) if most is None]
+    if len(growing) != 1 or _count(dataset.maxshape[: growing[0]], chunk[: growing[0]]) < 2:
+        return
+    if in_an_extensible_array(file.mapped, address(dataset.parent, dataset.name.rpartition("/")[2])):
+        raise WireError(
+            f"chunks that grow along axis {growing[0]}, whose places the HDF5 library mistakes; expected axis 0",
+            hint="`h5repack -l CONTI IN OUT` puts the values in one piece",
+        )
 
 
 def _places(

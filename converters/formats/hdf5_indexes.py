@@ -1,14 +1,16 @@
 """The newer indexes of an HDF5 file: B-trees of version 2, heaps of names, and arrays of chunks, before libhdf5's use.
 
 The library divides by the sizes of records and blocks, takes a node's as memory, goes through a tree as often as its
-nodes are named, and through an array for as long as its header says. Source: HDF5's file format specification, version
-3, III.A.2, III.G, VII.C and VII.D.
+nodes are named, and through an array for as long as its header says. It takes the kind and size of records from an
+index, too, and puts them down where it has room for those that it looks for. Source: HDF5's file format specification,
+version 3, III.A.2, III.G, VII.C and VII.D.
 """
 
 from __future__ import annotations
 
 import itertools
 import mmap
+from math import prod
 
 from ..errors import WireError
 from ..safety.limits import check_limit, check_memory
@@ -20,8 +22,13 @@ _DEEPEST = 32
 _DAMAGED = "the file is damaged: get it again"
 _HEADER, _PREFIX = 16, 10
 """Bytes of a tree's header before the address of its root; and of a node that are no records: its checksum, too."""
-_INDEXES = {b"\3": 1, b"\4": 5, b"\5": 6}
+_EXTENSIBLE = b"\4"
+_INDEXES = {b"\3": 1, _EXTENSIBLE: 5, b"\5": 6}
 """Bytes of what a layout says of its index: a fixed array, an extensible one, a tree."""
+_HUGE, _HUGE_DIRECT, _BY_NAME, _BY_ORDER, _CHUNKS, _PACKED_CHUNKS = 1, 3, 5, 6, 10, 11
+"""The kinds of trees: by what their records are of."""
+_NAME_RECORD, _ORDER_RECORD = 11, 15
+"""Bytes of a record of a name: a hash, or a number, before the place in the heap."""
 
 
 def check_names(mapped: mmap.mmap, message: bytes, sizes: tuple[int, int]) -> None:
@@ -31,9 +38,11 @@ def check_names(mapped: mmap.mmap, message: bytes, sizes: tuple[int, int]) -> No
     heap, *trees = (_number(message[i : i + address]) for i in range(at, len(message), address))
     if mapped[heap : heap + 4] == b"FRHP":
         _check_heap(mapped, heap, sizes)
-        trees.append(_number(mapped[heap + 14 + length : heap + 14 + length + address]))
-    for tree in trees:
-        _check_tree(mapped, tree, sizes)
+        is_direct = address + length < _number(mapped[heap + 5 : heap + 7])
+        kind, record = (_HUGE_DIRECT, address + length) if is_direct else (_HUGE, address + 2 * length)
+        _check_tree(mapped, _number(mapped[heap + 14 + length : heap + 14 + length + address]), sizes, kind, record)
+    for tree, kind, record in zip(trees, (_BY_NAME, _BY_ORDER), (_NAME_RECORD, _ORDER_RECORD), strict=False):
+        _check_tree(mapped, tree, sizes, kind, record)
 
 
 def _check_heap(mapped: mmap.mmap, heap: int, sizes: tuple[int, int]) -> None:
@@ -52,31 +61,53 @@ def _check_heap(mapped: mmap.mmap, heap: int, sizes: tuple[int, int]) -> None:
     check_memory(largest, file_size=len(mapped), what="a block of names would take", where=f"offset {heap}")
 
 
-def check_chunks(mapped: mmap.mmap, message: bytes, sizes: tuple[int, int]) -> None:
-    """WireError where the index of the chunks that a layout of version 4 or 5 names leads on and on."""
-    kind = 5 + message[3] * message[4] if len(message) > 4 else len(message)
+def check_chunks(mapped: mmap.mmap, message: bytes, sizes: tuple[int, int], *, packed: bool) -> None:
+    """WireError where the index of the chunks that a layout of version 4 or 5 names leads on and on, or is of others.
+
+    `packed`: the chunks have filters, and their records their sizes.
+    """
+    axes, width, kind = _number(message[3:4]), _number(message[4:5]), _kind_at(message)
     at = kind + 1 + _INDEXES.get(message[kind : kind + 1], 0)
     index = _number(message[at : at + sizes[0]])
+    chunk = prod(_number(message[i : i + width]) for i in range(5, kind, max(1, width)))
+    least = sizes[0] + (4 + min(8, 2 + (chunk.bit_length() - 1) // 8) if packed else 0)
     signature = mapped[index : index + 4]
     if signature in (b"EAHD", b"FAHD"):
+        if mapped[index + 5] != packed or mapped[index + 6] < least:
+            problem = f"an index of elements of kind {mapped[index + 5]} and {mapped[index + 6]} bytes"
+            raise WireError(f"{problem}; expected {int(packed)} and {least}", where=f"offset {index}", hint=_DAMAGED)
         begin = index + (12 + 4 * sizes[1] if signature == b"EAHD" else 8)
         most = MOST_CHUNKS + len(mapped) // CHUNK
         check_limit(_number(mapped[begin : begin + sizes[1]]), most, what="its index has", unit="chunks")
     else:
-        _check_tree(mapped, index, sizes)
+        _check_tree(mapped, index, sizes, _PACKED_CHUNKS if packed else _CHUNKS, least + 8 * (axes - 1))
+
+
+def is_extensible(message: bytes) -> bool:
+    """True for a layout of version 4 or 5 that names an extensible array."""
+    at = _kind_at(message)
+    return message[at : at + 1] == _EXTENSIBLE
+
+
+def _kind_at(message: bytes) -> int:
+    """The place in a layout of the kind of its index, behind the shape of a chunk."""
+    return 5 + message[3] * message[4] if len(message) > 4 else len(message)
 
 
 def _number(raw: bytes) -> int:
     return int.from_bytes(raw, "little")
 
 
-def _check_tree(mapped: mmap.mmap, header: int, sizes: tuple[int, int]) -> None:
-    """WireError unless the nodes of a tree lie in the file, each once, with as many records as its header says."""
+def _check_tree(mapped: mmap.mmap, header: int, sizes: tuple[int, int], kind: int, least: int) -> None:
+    """WireError unless a tree's nodes lie in the file, each once, with as many records as it says, of `least` bytes."""
     if mapped[header : header + 4] != b"BTHD":
         return  # the library says what it is then
     node, record, depth = (_number(mapped[header + at : header + end]) for at, end in ((6, 10), (10, 12), (12, 14)))
     root = header + _HEADER + sizes[0]
-    if not 0 < record <= node - _PREFIX or node > len(mapped) or depth > _DEEPEST:
+    if mapped[header + 5] != kind:
+        problem = f"a tree of kind {mapped[header + 5]}; expected {kind}"
+        raise WireError(problem, where=f"offset {header}", hint=_DAMAGED)
+    if not least <= record <= node - _PREFIX or node > len(mapped) or depth > _DEEPEST:
         problem = f"a tree of {depth + 1} levels, nodes of {node} bytes and records of {record}"
         raise WireError(problem, where=f"offset {header}", hint=_DAMAGED)
     pointers = _pointers(node, record, depth, sizes[0])

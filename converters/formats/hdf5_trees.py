@@ -12,9 +12,9 @@ import mmap
 from collections.abc import Iterator
 
 from ..errors import WireError
-from .hdf5_indexes import check_chunks, check_names
+from .hdf5_indexes import check_chunks, check_names, is_extensible
 
-_LINKS, _TYPE, _LAYOUT, _CONTINUATION, _SYMBOLS = 2, 3, 8, 16, 17
+_LINKS, _TYPE, _LAYOUT, _FILTERS, _CONTINUATION, _SYMBOLS = 2, 3, 8, 11, 16, 17
 _CHUNKED = 2
 _ENUM = 8
 _NESTING = (6, _ENUM, 9, 10, 11)
@@ -34,6 +34,7 @@ def root_header(mapped: mmap.mmap) -> int:
 def check_trees(mapped: mmap.mmap, header: int) -> None:
     """WireError where a tree of the object whose header is there is none."""
     sizes = _sizes(mapped)
+    filters = next((message[1:2] for kind, message in _messages(mapped, header, sizes) if kind == _FILTERS), b"\0")
     for kind, message in _messages(mapped, header, sizes):
         if kind == _SYMBOLS:
             _check(mapped, _number(message[: sizes[0]]), sizes[1], sizes[0])
@@ -42,11 +43,19 @@ def check_trees(mapped: mmap.mmap, header: int) -> None:
         elif kind == _LAYOUT and message[:2] == bytes([3, _CHUNKED]) and len(message) > 2:
             _check(mapped, _number(message[3 : 3 + sizes[0]]), 8 + 8 * message[2], sizes[0])
         elif kind == _LAYOUT and message[1:2] == bytes([_CHUNKED]):
-            check_chunks(mapped, message, sizes)
+            check_chunks(mapped, message, sizes, packed=filters > b"\0")
         elif kind == _LINKS:
             check_names(mapped, message, sizes)
         elif kind == _TYPE and len(message) > 8:
             _check_type(message)
+
+
+def in_an_extensible_array(mapped: mmap.mmap, header: int) -> bool:
+    """True for a dataset, whose header is there, with its chunks in the index for those that grow along one axis."""
+    layouts = (message for kind, message in _messages(mapped, header, _sizes(mapped)) if kind == _LAYOUT)
+    return any(
+        message[:1] > b"\3" and message[1:2] == bytes([_CHUNKED]) and is_extensible(message) for message in layouts
+    )
 
 
 def _check_type(message: bytes) -> None:

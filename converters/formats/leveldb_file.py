@@ -11,9 +11,13 @@ from typing import Any
 
 from ..errors import CaffeFormatError, LimitError, WireError
 from ..safety.limits import check_memory
+from ..safety.opening import open_file
+from .wire import read_varint
 
 _KEY = 64
 """Bytes of a key beside its own."""
+_FOOTER, _MAGIC = 48, bytes.fromhex("57fb808b247547db")
+"""Bytes at the end of a table, and the last of them."""
 _EXPANSION = 4
 """Bytes of keys for each byte of the folder; Caffe's are shorter than their records."""
 
@@ -60,19 +64,46 @@ def _opened(path: Path) -> LevelDbFolder:
             path=path,
             hint="pip install 'fcn-port[leveldb]'; or make an LMDB of it with Caffe's tools",
         ) from None
+    for table in sorted((*path.glob("*.ldb"), *path.glob("*.sst"))):
+        _check_footer(table, path)
     try:
         database = plyvel.DB(os.fsencode(path), create_if_missing=False, paranoid_checks=True)
         with database.iterator(include_value=False, verify_checksums=True) as keys:
             found = tuple(_counted(keys, path))
+            _check_end(keys, found)
     except LimitError as error:
         raise error.in_file(path) from None
     except Exception as error:
         said = _said(error)
-        hint = "another program has it open" if "lock" in said.lower() else "the database is damaged, or was cut"
+        hint = (
+            "another program has it open"
+            if said.startswith("IO error: lock ")
+            else "the database is damaged, or was cut"
+        )
         raise WireError(f"a LevelDB that cannot be opened: {said}", path=path, hint=hint) from None
     if not found:
         raise WireError("the database has no records", path=path)
     return LevelDbFolder(path, found, database)
+
+
+def _check_footer(table: Path, path: Path) -> None:
+    """WireError where the index of a table is beyond its end: LevelDB takes memory first, and ends the program."""
+    with open_file(table) as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - _FOOTER))
+        footer = file.read(_FOOTER)
+    if not footer.endswith(_MAGIC):
+        return  # LevelDB says what it is, if it is to read it at all
+    numbers, at = [], 0
+    try:
+        for _ in range(4):  # where two things are, and how long: filters, and the index
+            number, at = read_varint(footer, at, len(footer))
+            numbers.append(number)
+    except WireError:
+        return
+    if sum(numbers[2:]) > size:
+        problem = f"an index of {numbers[3]} bytes at offset {numbers[2]}, in a table of {size}"
+        raise WireError(problem, path=path, where=table.name, hint="the database is damaged, or was cut")
 
 
 def _counted(keys: Iterable[bytes], path: Path) -> Iterator[bytes]:
@@ -83,6 +114,12 @@ def _counted(keys: Iterable[bytes], path: Path) -> Iterator[bytes]:
         taken += len(key) + _KEY
         check_memory(taken, file_size=size, expansion=_EXPANSION, what="its keys would take")
         yield key
+
+
+def _check_end(keys: Any, found: tuple[bytes, ...]) -> None:
+    """An error where the keys ended for damage: plyvel asks LevelDB why only when it comes to another one."""
+    if found and keys.prev() != found[-1]:
+        raise WireError("its last records cannot be read")
 
 
 def _said(error: Exception) -> str:

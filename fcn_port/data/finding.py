@@ -14,6 +14,9 @@ from .images import photographs, read_bands
 from .lists import read_lines
 from .records import Files
 
+_DEEPEST = 64
+"""Folders of a path that is another machine's of which some are looked for here: each costs a look at the disk."""
+
 
 @dataclass(frozen=True)
 class FoundFiles(Files):
@@ -136,12 +139,15 @@ def _is_file_name(text: str) -> bool:
 
 
 def _located(name: str, listed_in: Path, roots: tuple[Path, ...]) -> Path:
-    """The file that a list means: below a root or the list's folder, with as many of its folders as are here."""
+    """The file that a list means: below a root or the list's folder, with as many of its folders as are here.
+
+    That is all of them, or fewer than _DEEPEST: a line may be a megabyte of slashes.
+    """
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if Path(name).is_absolute() and is_there(Path(name)):
         return Path(name)
     parts = tuple(part for part in parts if part not in ("/", "."))
-    for first in range(len(parts)):
+    for first in sorted({0, *range(max(0, len(parts) - _DEEPEST), len(parts))}):
         for base in (*roots, listed_in.parent):
             if is_there(place := base.joinpath(*parts[first:])):
                 return place

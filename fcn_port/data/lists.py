@@ -37,9 +37,11 @@ def read_list(path: Path, *, there: Container[str] = ()) -> tuple[str, ...]:
             continue
         id_ = _id_of(line, there)
         if "/" in id_ or "\\" in id_ or id_.startswith(".") or "\0" in id_:
-            raise DataError(f"{id_!r} is not the id of an image", path=path, where=f"line {number}")
+            raise DataError(f"{id_!r:.80} is not the id of an image", path=path, where=f"line {number}")
         if id_ in ids:
-            raise DataError(f"{id_} stands there twice, first in line {ids[id_]}", path=path, where=f"line {number}")
+            raise DataError(
+                f"{id_:.80} stands there twice, first in line {ids[id_]}", path=path, where=f"line {number}"
+            )
         ids[id_] = number
     if not ids:
         raise DataError("the list is empty", path=path)

@@ -32,6 +32,7 @@ from converters.safety import check_memory
 
 from ..errors import ImageError
 from ..predict.greys import beside, grey_of_picture
+from ..predict.image_lists import is_there
 from ..predict.pictures import bands_of_picture, color_of_picture, opened_picture
 from .errors import DataError
 from .lists import read_lines
@@ -39,6 +40,8 @@ from .masks import MaskReader, checked_mask, mask_of_picture
 from .records import Files
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
+_LONGEST_NAME = 1024
+"""Characters of a file's name, which a line may hold many more of, that are told."""
 _ROW_BYTES = 256
 """Bytes that the list of an HDF5 file's rows takes for each (190 seen)."""
 _EXPANSION = 8
@@ -177,14 +180,15 @@ def _hdf5(place: Path, top: str) -> Hdf5Store:
     files = [place]
     if place.suffix.lower() not in HDF5_ENDINGS:
         names = [line.strip() for line in read_lines(place) if line.strip()]
-        files = [place.parent / name if (place.parent / name).exists() else Path(name) for name in names]
+        files = [place.parent / name if is_there(place.parent / name) else Path(name) for name in names]
     rows: list[tuple[Path, int]] = []
     keys: list[str] = []
     size = 0
     stems = Counter(path.stem for path in files)
     for number, path in enumerate(files):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: there is no such file" + (f"; {place} names it" if path != place else ""))
+        if not is_there(path) or not path.is_file():
+            named = f"; {place} names it" if path != place else ""
+            raise FileNotFoundError(f"{path!s:.{_LONGEST_NAME}}: there is no such file{named}")
         stem = path.stem if stems[path.stem] == 1 else f"{number:04d}-{path.stem}"
         count, size = count_rows(path, top), size + path.stat().st_size
         _check_rows(len(rows) + count, size, path)

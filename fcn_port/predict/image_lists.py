@@ -161,7 +161,8 @@ def row_of(line: str) -> tuple[str, ...]:
 
 def _absolute(path: Path) -> Path:
     """Without `..`, and with links as they are: a link's own name is what people know an image by."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
+    found = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
+    return Path(found[1:] if found.startswith("//") else found)  # POSIX keeps two, and what folders share has one
 
 
 def _order(name: str) -> tuple[tuple[int, int | str], ...]:

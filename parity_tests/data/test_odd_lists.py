@@ -9,7 +9,8 @@ import pytest
 
 from fcn_port.data import open_dataset
 from fcn_port.data.finding import read_pairs
-from fcn_port.predict.image_lists import gather
+from fcn_port.data.stored import open_store
+from fcn_port.predict.image_lists import gather, is_there
 from parity_tests.datasets import make_voc, noise, save
 
 NAMES = ["a, b", "a;b", "a\tb", "a b.png c", "a.png, b", '"a" b', "-a, b"]
@@ -70,3 +71,28 @@ def test_a_name_too_long_for_a_file_is_no_file(line: str, tmp_path: Path) -> Non
     assert [pair.image.name for pair in pairs.values()] == [first.name]
     if (tmp_path / long).name == first.parent.name:
         assert [each.path.name for each in gather([tmp_path / "list.txt"])] == [first.name]
+
+
+def test_a_line_of_nothing_but_folders_costs_few_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last folders are looked for, as of any path of another machine; not every one of a megabyte of them."""
+    save(tmp_path / "images" / "a.png", noise(0, (16, 24, 3)))
+    (tmp_path / "list.txt").write_text(f"{'x/' * 5000}images/a.png\n{'../' * 5000}b.png\n")
+    looked: list[Path] = []
+    monkeypatch.setattr("fcn_port.data.finding.is_there", lambda path: looked.append(path) or is_there(path))
+    pairs = read_pairs(tmp_path / "list.txt", roots=(tmp_path,))
+    assert pairs["a"].image == tmp_path / "images" / "a.png"
+    assert len(looked) < 1000
+
+
+def test_a_line_of_an_hdf5_list_that_is_too_long_for_a_name(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("x" * 100_000 + ".h5\n")
+    with pytest.raises(FileNotFoundError, match=r"there is no such file; .*list\.txt names it") as raised:
+        open_store(tmp_path / "list.txt", top="data")
+    assert len(str(raised.value)) < 2000
+
+
+def test_a_path_that_begins_with_two_slashes_is_the_one_with_one(tmp_path: Path) -> None:
+    """As joining a root and a path that begins with one makes it; POSIX keeps two, and leaves open what they mean."""
+    save(tmp_path / "a.png", noise(0, (16, 24, 3)))
+    (tmp_path / "list.txt").write_text(f"/{tmp_path}/a.png\n")
+    assert [each.path for each in gather([tmp_path / "list.txt"])] == [tmp_path / "a.png"]

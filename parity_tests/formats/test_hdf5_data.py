@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from converters.errors import LimitError
+from converters.errors import LimitError, WireError
 from converters.formats import count_rows, hdf5_file, read_row, read_rows
 from fcn_port.data.stored import open_store
 
@@ -37,6 +37,31 @@ def test_rows_are_what_h5py_finds(layout: str, dtype: str, tmp_path: Path) -> No
         assert found.dtype == values.dtype.newbyteorder("<") and np.array_equal(found, values[row])
         assert not found.flags.writeable
     assert np.array_equal(read_rows(path, "data"), values)
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("grows", [0, 1, 2])
+@pytest.mark.parametrize("count", [3, 30])
+def test_chunks_that_grow_along_any_axis(libver: str, grows: int, count: int, tmp_path: Path) -> None:
+    """Of the newer format the library says of one chunk where another lies: refused, where there is more than one."""
+    values = np.arange(count * 8, dtype=np.float32).reshape(count, 4, 2)
+    most = tuple(None if axis == grows else size for axis, size in enumerate(values.shape))
+    with h5py.File(tmp_path / "a.h5", "w", libver=libver) as file:
+        file.create_dataset("data", data=values, chunks=(3, 4, 1), maxshape=most)
+    if libver == "latest" and grows and count == 30:
+        with pytest.raises(WireError, match=rf"chunks that grow along axis {grows}, whose places"):
+            read_rows(tmp_path / "a.h5", "data")
+    else:
+        assert np.array_equal(read_rows(tmp_path / "a.h5", "data"), values)
+
+
+def test_a_dataset_that_is_not_there_or_has_no_rows(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["label"], file["one"] = np.zeros((2, 1)), np.float32(1)
+    with pytest.raises(WireError, match="there is no dataset 'data'; there are 'label', 'one'"):
+        read_rows(tmp_path / "a.h5", "data")
+    with pytest.raises(WireError, match="expected rows"):
+        read_rows(tmp_path / "a.h5", "one")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from converters import read_caffemodel
 from converters.formats.hdf5_indexes import _pointers
 from parity_tests.formats.test_hdf5_trees import READ
+from parity_tests.lookup3 import checksum
 from parity_tests.test_architecture import ROOT
 
 VALUES = np.arange(6000, dtype=np.float32).reshape(3000, 2)
@@ -31,32 +32,6 @@ def newer(path: Path, *, names: int = 40) -> Path:
         file.create_dataset("data/grows/0", data=VALUES, chunks=(7, 1), maxshape=(None, 2))
         file.create_dataset("data/tree/0", data=VALUES, chunks=(7, 1), maxshape=(None, None))
     return path
-
-
-def checksum(raw: bytes | bytearray) -> bytes:
-    """Bob Jenkins' lookup3, which is at the end of each structure."""
-    mask = (1 << 32) - 1
-    state = [(0xDEADBEEF + len(raw)) & mask] * 3
-
-    def turned(value: int, by: int) -> int:
-        return (value << by | value >> 32 - by) & mask
-
-    at = 0
-    while True:
-        part = raw[at : at + 12].ljust(12, b"\0")
-        at += 12
-        state = [(own + more) & mask for own, more in zip(state, struct.unpack("<3I", part), strict=True)]
-        a, b, c = state
-        if at >= len(raw):
-            break
-        for by in (4, 6, 8, 16, 19, 4):
-            a, c = ((a - c) & mask) ^ turned(c, by), (c + b) & mask
-            a, b, c = b, c, a
-        state = [a, b, c]
-    for by in (14, 11, 25, 16, 4, 14, 24):
-        c = ((c ^ b) - turned(b, by)) & mask
-        a, b, c = b, c, a
-    return struct.pack("<I", b)
 
 
 def changed(path: Path, signature: bytes, size: int, *fields: tuple[int, str, int], kind: int | None = None) -> int:
@@ -88,7 +63,9 @@ NAMES, CHUNKS = 5, 10
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
+        ([(5, "<B", 1)], "a tree of kind 1; expected"),
         ([(RECORD, "<H", 0)], "records of 0"),
+        ([(RECORD, "<H", 9)], "records of 9"),
         ([(RECORD, "<H", 0), (NODE, "<I", 0)], "nodes of 0 bytes"),
         ([(NODE, "<I", 1 << 31)], "nodes of 2147483648 bytes"),
         ([(DEPTH, "<H", 60000)], "60001 levels"),
@@ -108,6 +85,15 @@ def test_an_array_that_goes_on_and_on(signature: bytes, place: int, tmp_path: Pa
     path = newer(tmp_path / "a.h5")
     changed(path, signature, 68 if signature == b"EAHD" else 24, (place, "<Q", 1 << 50))
     assert f"its index has {1 << 50} chunks, and the limit is" in said(path)
+
+
+@pytest.mark.parametrize("signature", [b"EAHD", b"FAHD"])
+@pytest.mark.parametrize("place, number", [(5, 1), (6, 7)], ids=["kind", "size"])
+def test_an_array_of_other_elements(signature: bytes, place: int, number: int, tmp_path: Path) -> None:
+    """The library puts down an element where it has room for one of another kind."""
+    path = newer(tmp_path / "a.h5")
+    changed(path, signature, 68 if signature == b"EAHD" else 24, (place, "<B", number))
+    assert "an index of elements of kind" in said(path)
 
 
 def test_a_tree_of_few_nodes_that_are_named_often(tmp_path: Path) -> None:

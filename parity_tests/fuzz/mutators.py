@@ -11,8 +11,10 @@ import struct
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator
 
 from ..hostile import UTF8_NAMES
+from ..lookup3 import checksum
 from .judge import Change
 
 NUMBERS = (
@@ -95,19 +97,48 @@ def _replaced(found: str, places: list[re.Match[str]], new: str, r: random.Rando
 # Files with lengths and checksums
 
 
+_SUMMED = {b"\x89HDF": 44, b"BTHD": 34, b"FRHP": 142, b"FAHD": 24, b"EAHD": 68, b"OHDR": 0}
+"""The beginnings of HDF5's newer structures and, where it is always the same, where the checksum of each stands."""
+_STRUCTURE = re.compile(b"|".join(map(re.escape, _SUMMED)))
+
+
 def addresses(data: bytes, seed: int, change: Change) -> bytes:
-    """HDF5's: bytes, addresses and sizes overwritten in place, so that the rest stays where it is."""
+    """HDF5's: bytes, addresses and sizes overwritten in place, so that the rest stays where it is.
+
+    Of a file with checksums mostly within one structure, which is summed again: the library looks no further else.
+    """
     r = random.Random(seed)
     if len(data) < 16 or r.random() < 0.2:
         return change(data)
     damaged = bytearray(data)
+    start, end = 0, len(damaged)
+    structures = list(_summed(data))
+    if structures and r.random() < 0.8:
+        start, end = r.choice(structures)
     for _ in range(r.choice((1, 1, 2, 4, 16))):
-        here = r.randrange(len(damaged) - 8)
+        here = r.randrange(start, end - 8)
         damaged[here] = r.choice((0, 1, 127, 128, 255, r.randrange(256), damaged[here] ^ (1 << r.randrange(8))))
         if r.random() < 0.3:
             sizes = ((1 << 64) - 1, 1 << 62, 1 << 40, 1 << 32, 1 << 31, r.randrange(len(damaged)), 0)
             damaged[here : here + 8] = r.choice(sizes).to_bytes(8, "little")
+    if end < len(damaged):
+        damaged[end : end + 4] = checksum(damaged[start:end])
     return bytes(damaged)
+
+
+def _summed(data: bytes) -> Iterator[tuple[int, int]]:
+    """Begin and end of each structure of HDF5's newer format, which has a checksum behind it."""
+    for found in _STRUCTURE.finditer(data):
+        start, size = found.start(), _SUMMED[found[0]]
+        if found[0] == b"\x89HDF" and data[start + 8 : start + 9] < b"\2":
+            continue  # a superblock without
+        if found[0] == b"OHDR":
+            flags = data[start + 5] if start + 5 < len(data) else 0
+            at = start + 6 + 16 * bool(flags & 0x20) + 4 * bool(flags & 0x10)
+            width = 1 << (flags & 3)
+            size = at + width - start + int.from_bytes(data[at : at + width], "little")
+        if 16 <= size <= len(data) - start - 4:
+            yield start, start + size
 
 
 def header(data: bytes, seed: int, change: Change) -> bytes:

@@ -81,10 +81,11 @@ def means() -> Iterator[bytes]:
 
 
 def h5s() -> Iterator[bytes]:
-    """Weights in HDF5: as Caffe lays them out, and packed in chunks."""
+    """Weights in HDF5: as Caffe lays them out, packed in chunks, and in the newer format, which has checksums."""
     yield small_h5()
     yield small_h5(tiny_blobs())
     yield _packed_h5()
+    yield _newer_h5()
 
 
 def _packed_h5() -> bytes:
@@ -95,6 +96,19 @@ def _packed_h5() -> bytes:
         group = file.create_group("data/conv")
         for name, options in (("0", {"compression": "gzip"}), ("1", {"shuffle": True, "fletcher32": True})):
             group.create_dataset(name, data=np.arange(24, dtype="f4").reshape(4, 6), chunks=(2, 3), **options)
+    return out.getvalue()
+
+
+def _newer_h5() -> bytes:
+    """Names in a heap and a tree, and chunks in each of the newer indexes."""
+    import h5py
+
+    out, values = io.BytesIO(), np.arange(24, dtype="f4").reshape(4, 6)
+    with h5py.File(out, "w", libver="latest") as file:
+        for number in range(9):  # of 8 a group has the names in its header
+            file.create_group(f"data/layer{number}")
+        for name, maxshape in (("fixed", None), ("grows", (None, 6)), ("tree", (None, None))):
+            file.create_dataset(f"data/{name}/0", data=values, chunks=(2, 3), maxshape=maxshape)
     return out.getvalue()
 
 

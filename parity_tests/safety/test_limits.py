@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from converters import CaffeFormatError, LimitError
-from converters.safety.limits import SPARE, VARIABLE, check_limit, check_memory, scaled
+from converters.safety.limits import SPARE, VARIABLE, check_limit, check_memory, memory_limit, scaled
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +47,8 @@ def test_a_factor_that_is_none(monkeypatch: pytest.MonkeyPatch, text: str) -> No
 def test_a_factor_may_be_a_fraction(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "1.5")
     assert scaled(10) == 15
+
+
+def test_memory_is_64_mib_and_the_size_of_the_file() -> None:
+    assert memory_limit(100) == SPARE + 100
+    assert memory_limit(100, expansion=8) == SPARE + 800
