@@ -87,6 +87,8 @@ def test_each_kind_is_the_same_in_the_convolution(layer: str) -> None:
     flow = merge_affine(flow_of(net))
     assert len(flow.operations) == 1
     assert_same(flow, net)
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(FastNet(net)(x), net(x), rtol=1e-5, atol=1e-5)  # by factors and constants
 
 
 def test_factor_and_constant() -> None:
