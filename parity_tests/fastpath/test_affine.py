@@ -58,7 +58,10 @@ def test_what_others_read_stays(after: tuple[str, ...]) -> None:
         "Scale s: a -> a | scale_param { axis: 0 num_axes: 2 }",
         "Scale s: a data -> s | scale_param { axis: 0 }",
         "Scale s: a -> a | scale_param { axis: 2 }",
+        "Scale s: a -> a | scale_param { num_axes: 2 }",
+        "Scale s: a -> a | scale_param { num_axes: -1 }",
         "Power p: a -> a | power_param { power: 2 }",
+        "Power p: a -> a | power_param { scale: 0 shift: 1 }",
         "Power p: a -> a | power_param { scale: 1e38 }",
         "Dropout d: a -> a | dropout_param { sample_weights_test: true }",
     ],
@@ -84,6 +87,8 @@ def test_each_kind_is_the_same_in_the_convolution(layer: str) -> None:
     flow = merge_affine(flow_of(net))
     assert len(flow.operations) == 1
     assert_same(flow, net)
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(FastNet(net)(x), net(x), rtol=1e-5, atol=1e-5)  # by factors and constants
 
 
 def test_factor_and_constant() -> None:

@@ -206,7 +206,7 @@ def test_which_way_7x7_kernels_go() -> None:
     assert "7x7 by Winograd's filtering, in pieces" in FastNet(shown).explain((20, 20))
     small, place = KernelChoice("product", (7, 7)), BlobPlace(0, 0, (1, 4096, 16, 16), (1, 1, 1, 1))
     assert _left_out(512, 512) == "winograd_7" and _left_out(512, 4096) == "winograd_7_pieces"
-    cycles = {name: _cycles(name, small, 512, 4096, place) for name in _able(small, 512, own=512)}
+    cycles = {name: _cycles(name, small, 512, 4096, place) for name in _able(small, place, place, 512, own=512)}
     assert min(cycles.keys() - {_left_out(512, 4096)}, key=lambda name: cycles[name]) == "winograd_7"
 
 

@@ -50,3 +50,16 @@ def test_inputs_that_do_not_fit_layers_behind_a_convolution(
     assert "s" in [part.name for part in flow.operations[0].parts] and shapes_of(flow, own)["y"] == own["z"]
     with pytest.raises(ValueError):
         shapes_of(flow, others)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 5)])
+def test_a_norm_behind_a_convolution_that_makes_images_of_its_rows(shape: Shape) -> None:
+    """As SegNet's BN does; what reads them was planned for rows, and refused."""
+    text = f"""input: "x" input_shape {{ dim: {list(shape)} }}
+        layer {{ name: "c" type: "Convolution" bottom: "x" top: "c"
+            convolution_param {{ num_output: 4 kernel_size: 1 }} }}
+        layer {{ name: "b" type: "BN" bottom: "c" top: "b" bn_param {{ bn_mode: INFERENCE }} }}
+        layer {{ name: "p" type: "Pooling" bottom: "b" top: "p" pooling_param {{ global_pooling: true }} }}"""
+    net = CaffeNet(parse_prototxt(text))
+    flow = read(net.spec, net.outputs)
+    assert shapes_of(merge(flow), {"x": shape}) == shapes_of(flow, {"x": shape})

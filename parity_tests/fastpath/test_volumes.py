@@ -124,6 +124,19 @@ def test_maxima(kind: str, images: int) -> None:
     check(NET.format(channels=20, depth=5, layer=layer, behind=behind), drawn(images, 20, 5, 12, 14))
 
 
+@pytest.mark.parametrize("method", ["MAX", "AVE"])
+@pytest.mark.parametrize("axis", [2, 3, 4])
+def test_all_of_a_part_of_a_volume(axis: int, method: str) -> None:
+    """Whose planes may lie apart, so that they are no image of so many more rows."""
+    layer = f'type: "Slice" top: "rest" slice_param {{ axis: {axis} slice_point: 2 }}'
+    pooling = f"pooling_param {{ pool: {method} global_pooling: true }}"
+    behind = f"""layer {{ name: "p" type: "NdPooling" bottom: "it" top: "p" {pooling} }}
+        layer {{ name: "q" type: "NdPooling" bottom: "rest" top: "q" {pooling} }}
+        layer {{ name: "both" type: "Concat" bottom: "p" bottom: "q" top: "both" }}"""
+    slow = ("p", "q") if axis == 3 else ()
+    check(NET.format(channels=20, depth=5, layer=layer, behind=behind), drawn(2, 20, 5, 12, 14), slow=slow)
+
+
 @pytest.mark.parametrize("axis", [1, -4, -3, 2])
 @pytest.mark.parametrize("kind", ["Softmax", "InnerProduct"])
 def test_axes_are_those_of_the_volume(kind: str, axis: int) -> None:

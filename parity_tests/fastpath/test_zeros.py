@@ -44,6 +44,13 @@ def test_sums(channels: int, settings: str, size: tuple[int, int], behind: str, 
     check(net_of(channels, settings, behind), image(channels, size, share), "sparse", HOW)
 
 
+@pytest.mark.parametrize("pads", ["pad_b: 1", "pad_r: 2", "pad_b: 1 pad_r: 3 stride: 2"])
+def test_padding_behind_the_blob_is_read_by_other_products(pads: str) -> None:
+    """A window of one place may lie in it, and there is none before the blob that would tell."""
+    net, x = net_of(64, f"num_output: 64 kernel_size: 1 {pads}", RELU), image(64, (6, 7), 0.5)
+    check(net, x, "sparse", "1x1 product")
+
+
 @pytest.mark.parametrize(("channels", "features", "size"), [(96, 600, (5, 9)), (64, 40, (31, 33)), (520, 64, (7, 7))])
 def test_threads_have_the_same_bits(channels: int, features: int, size: tuple[int, int]) -> None:
     net = net_of(channels, f"num_output: {features} kernel_size: 1", RELU)

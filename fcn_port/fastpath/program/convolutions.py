@@ -63,7 +63,7 @@ def quickest_convolution(
     if not winograd:
         return found
     each = channels // groups, params.num_output // groups
-    able = _able(found, each[0], own=channels // params.group)
+    able = _able(found, bottom, top, each[0], own=channels // params.group)
     left_out = (*without, *(("sparse",) if share == 1 else ()), _left_out(*each, without))
     may_be = [name for name in able if name not in left_out and (not exact or name in EXACT)]
     cycles = {name: _cycles(name, found, *each, top, share) for name in may_be}
@@ -85,13 +85,13 @@ def _pays(usual: float, quickest: float, packing: float) -> bool:
     return usual > NEARLY * quickest and PASSES * (usual - quickest) > packing
 
 
-def _able(product: KernelChoice, channels: int, *, own: int) -> list[str]:
+def _able(product: KernelChoice, bottom: BlobPlace, top: BlobPlace, channels: int, *, own: int) -> list[str]:
     """The kernels that can compute a convolution of so many channels in a group.
 
     `own` are the channels that an output has kernels for, fewer where several groups are one.
     """
     able = ["product"]
-    if product.window == (1, 1) and product.pad == (0, 0):
+    if product.window == (1, 1) and product.pad == (0, 0) and _ends_inside(product, bottom, top):
         able.append("sparse")
     if channels > MOST_CHANNELS:
         return able
@@ -101,6 +101,12 @@ def _able(product: KernelChoice, channels: int, *, own: int) -> list[str]:
             if product.window == (form.side, form.side) and own >= LEAST_CHANNELS[name.removesuffix("_lean")]:
                 able.append(name)
     return able
+
+
+def _ends_inside(product: KernelChoice, bottom: BlobPlace, top: BlobPlace) -> bool:
+    """True where the last places of 1x1 windows lie in the blob: there may be padding behind it and none before."""
+    along = zip(top.size[2:], product.stride, bottom.size[2:], strict=True)
+    return all((windows - 1) * stride < size for windows, stride, size in along)
 
 
 def _cycles(

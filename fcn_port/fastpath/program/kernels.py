@@ -169,6 +169,8 @@ def _of_volume(
     """The kernel for the planes of a volume; sums are added up where they lie, as Strassen's are not."""
     if isinstance(params, volume.VolumePooling) and not params.kernel:
         x = bottom.stacked
+        if not x.is_image:
+            return NoKernel("planes that do not lie one below the other")
         return KernelChoice("pool_max" if params.method == "MAX" else "pool_average", x.size[2:])
     depth = depth_of(params)
     if last_of(depth, bottom.shape[2], top.shape[2]) is None:

@@ -35,10 +35,11 @@ def _add_tops(shapes: dict[str, Shape], part: FlowLayer) -> None:
 def _change_no_shape(operation: FlowStep, shapes: Mapping[str, Shape]) -> bool:
     """True where the layers behind a convolution give its shape, and their weights are for its outputs at any size.
 
-    Half of the layers of a net are such; asking each of them took a tenth of the time that a plan takes.
+    Half of the layers of a net are such; asking each of them took a tenth of the time that a plan takes. SegNet's BN
+    makes images of what has fewer axes.
     """
     params, addend = weighted(operation.main.params), operation.addend
-    if not isinstance(params, convolution.Convolution) or params.axis != 1:
+    if not isinstance(params, convolution.Convolution) or params.axis != 1 or len(shapes[operation.main.tops[0]]) < 4:
         return False
     return addend is None or shapes[addend] == shapes[operation.main.tops[0]]
 
