@@ -116,15 +116,14 @@ def _opencv_inside(layer: PoolingWindows, out: OnnxLayer, part: str | None, axis
 
 def _maximum(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
     x: Operand = out.bottoms[0]
-    pads = (*layer.pad, *layer.beyond)
-    padded = any(pad >= kernel for pad, kernel in zip(pads, layer.kernel * 2, strict=True))
-    if padded:  # as much padding as a kernel is more than operators take, and such a window is lower than any value
+    padded = _is_long(layer)
+    if padded:  # such a window is lower than any value
         x = out.pad(x, around(layer), constant=LOWEST, part="padded")
     window: dict[str, Any] = {
         "kernel_shape": layer.kernel,
         "strides": layer.stride,
         "dilations": layer.dilation if layer.dilation != (1, 1) else None,
-        "pads": (0, 0, 0, 0) if padded else pads,
+        "pads": (0, 0, 0, 0) if padded else (*layer.pad, *layer.beyond),
     }
     if not layer.mask:
         return out.make("MaxPool", [x], part=part, **window)
@@ -159,8 +158,26 @@ def _average(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
     ends = _ends(layer, size.known)
     if all(end <= pad for end, pad in zip(ends, layer.pad, strict=True)):
         return out.make("AveragePool", [x], part=part, pads=(*layer.pad, *ends), count_include_pad=1, **window)
-    mean = out.node("AveragePool", [_sides(layer, out, x)], part="mean", **window)
+    mean = _mean(out, _sides(layer, out, x), part="mean", is_long=_is_long(layer), **window)
     return out.make("Div", [mean, _share(layer, out, size)], part=part)
+
+
+def _is_long(layer: PoolingWindows) -> bool:
+    """True where a side has as much padding as a kernel, or more, which poolings do not take."""
+    pads = (*layer.pad, *layer.beyond)
+    return any(pad >= kernel for pad, kernel in zip(pads, layer.kernel * 2, strict=True))
+
+
+def _mean(out: OnnxLayer, padded: Operand, *, part: str, is_long: bool, **window: Any) -> Operand:
+    """The mean of each window of a padded value.
+
+    ONNX Runtime up to 1.30 makes zeros around it the pooling's own (PadFusion), and then refuses as many as a kernel
+    has: not where something is in between.
+    """
+    if not is_long:
+        return out.node("AveragePool", [padded], part=part, **window)
+    below = out.node("AveragePool", [out.node("Neg", [padded], part=f"{part}_turned")], part=f"{part}_below", **window)
+    return out.node("Neg", [below], part=part)
 
 
 def _ends(layer: PoolingWindows, size: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -205,7 +222,7 @@ def _share_along(
             pads = [0, 0, 0, 0, 0, 0, length * (axis == 0), length * (axis == 1)]
             marked = out.pad(marked, pads, constant=value, part=f"{name}_{part}")
     kernel, stride = ((n[0], 1) if axis == 0 else (1, n[1]) for n in (layer.kernel, layer.stride))
-    return out.node("AveragePool", [marked], part=f"{name}_share", kernel_shape=kernel, strides=stride)
+    return _mean(out, marked, part=f"{name}_share", is_long=True, kernel_shape=kernel, strides=stride)
 
 
 def _counts(layer: PoolingWindows, axis: int, size: tuple[int, ...]) -> np.ndarray:

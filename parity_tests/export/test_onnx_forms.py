@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -152,6 +153,8 @@ def test_fixed_sizes_leave_constants_and_plain_nodes(name: str) -> None:
 @pytest.mark.parametrize("name", ["BN", "LRN", "Reduction", "Normalize", "ArgMax", "Slice", "SPP", "Pooling", "Crop"])
 def test_forms_follow_the_opset(name: str, opset: int) -> None:
     """Where axes stand in a node changed with opset 13 and 18."""
+    if opset > 18 and name in ("LRN", "Pooling") and tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 25):
+        pytest.skip("ONNX Runtime before 1.25 divides padded averages of opset 19 by other numbers")
     assert worst(name, more=3, opset=opset) <= tolerance("onnx-forms")
 
 
