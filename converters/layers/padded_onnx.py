@@ -10,9 +10,10 @@ import numpy as np
 from ..net.onnx_form import CLASSIC, OPENCV
 from .base import Pair
 from .shifted_pooling_onnx import LOWEST
+from .window_means_onnx import mean_of_padded
 
 if TYPE_CHECKING:
-    from ..net.onnx_form import OnnxLayer, Sizes
+    from ..net.onnx_form import OnnxLayer, Operand, Sizes
 
 
 class PaddedWindows(Protocol):
@@ -59,8 +60,8 @@ def padded_pooling_to_onnx(layer: PaddedWindows, out: OnnxLayer) -> None:
     before, after = (layer.before, layer.after) if layer.method == "AVE" else ((0, 0), (0, 0))
     left = [whole - own for whole, own in zip(layer.before, before, strict=True)]
     right = [whole - own for whole, own in zip(layer.beyond, after, strict=True)]
-    mean = out.node(op, [out.pad(x, around, part="padded")], part="mean", **window)
-    share = _share(out, out.size(x, (2, 3)) + before + after, [0, 0, *left, 0, 0, *right], window)
+    mean = mean_of_padded(out, out.pad(x, around, part="padded"), part="mean", is_long=not fits, **window)
+    share = _share(out, out.size(x, (2, 3)) + before + after, [0, 0, *left, 0, 0, *right], window, is_long=not fits)
     out.top("Div", [mean, share])
 
 
@@ -123,12 +124,12 @@ def known_same_pads(out: OnnxLayer, kernel: Sequence[int], stride: Sequence[int]
     return (*(pad // 2 for pad in whole), *(pad - pad // 2 for pad in whole))
 
 
-def _share(out: OnnxLayer, inside: Sizes, around: Any, window: dict[str, Any]) -> str:
+def _share(out: OnnxLayer, inside: Sizes, around: Any, window: dict[str, Any], *, is_long: bool = False) -> Operand:
     """The part of the kernel's places by which each window is divided: those `inside`, where `around` is beyond it."""
     ones = out.node(
         "Expand", [out.constant("one", np.ones((1, 1, 1, 1), np.float32)), _image(out, inside)], part="ones"
     )
-    return out.node("AveragePool", [out.pad(ones, around, part="counted")], part="share", **window)
+    return mean_of_padded(out, out.pad(ones, around, part="counted"), part="share", is_long=is_long, **window)
 
 
 def _image(out: OnnxLayer, size: Sizes) -> Sizes:

@@ -15,6 +15,7 @@ import numpy as np
 from ..net.onnx_form import FLOAT, OPENCV, Operand
 from .base import Pair
 from .shifted_pooling_onnx import LOWEST, ShiftedWindows, around, largest_and_places, largest_of_shifted
+from .window_means_onnx import mean_of_padded
 
 if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, Sizes
@@ -158,7 +159,7 @@ def _average(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
     ends = _ends(layer, size.known)
     if all(end <= pad for end, pad in zip(ends, layer.pad, strict=True)):
         return out.make("AveragePool", [x], part=part, pads=(*layer.pad, *ends), count_include_pad=1, **window)
-    mean = _mean(out, _sides(layer, out, x), part="mean", is_long=_is_long(layer), **window)
+    mean = mean_of_padded(out, _sides(layer, out, x), part="mean", is_long=_is_long(layer), **window)
     return out.make("Div", [mean, _share(layer, out, size)], part=part)
 
 
@@ -166,18 +167,6 @@ def _is_long(layer: PoolingWindows) -> bool:
     """True where a side has as much padding as a kernel, or more, which poolings do not take."""
     pads = (*layer.pad, *layer.beyond)
     return any(pad >= kernel for pad, kernel in zip(pads, layer.kernel * 2, strict=True))
-
-
-def _mean(out: OnnxLayer, padded: Operand, *, part: str, is_long: bool, **window: Any) -> Operand:
-    """The mean of each window of a padded value.
-
-    ONNX Runtime up to 1.30 makes zeros around it the pooling's own (PadFusion), and then refuses as many as a kernel
-    has: not where something is in between.
-    """
-    if not is_long:
-        return out.node("AveragePool", [padded], part=part, **window)
-    below = out.node("AveragePool", [out.node("Neg", [padded], part=f"{part}_turned")], part=f"{part}_below", **window)
-    return out.node("Neg", [below], part=part)
 
 
 def _ends(layer: PoolingWindows, size: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -222,7 +211,7 @@ def _share_along(
             pads = [0, 0, 0, 0, 0, 0, length * (axis == 0), length * (axis == 1)]
             marked = out.pad(marked, pads, constant=value, part=f"{name}_{part}")
     kernel, stride = ((n[0], 1) if axis == 0 else (1, n[1]) for n in (layer.kernel, layer.stride))
-    return _mean(out, marked, part=f"{name}_share", is_long=True, kernel_shape=kernel, strides=stride)
+    return mean_of_padded(out, marked, part=f"{name}_share", is_long=True, kernel_shape=kernel, strides=stride)
 
 
 def _counts(layer: PoolingWindows, axis: int, size: tuple[int, ...]) -> np.ndarray:

@@ -19,6 +19,7 @@ from ..net.reach import EVERYTHING, Reach
 from .base import LARGEST, Layer, OneToOne, refuse, register_layer
 from .convolution import Convolution, Deconvolution
 from .fork import ForkMessage, fork_fields, fork_message
+from .window_means_onnx import mean_of_padded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -196,7 +197,8 @@ class VolumePooling(OneToOne):
         if self.method == "MAX":
             out.top("MaxPool", [padded], kernel_shape=kernel, strides=stride)
             return
-        means = out.node("AveragePool", [padded], part="means", kernel_shape=kernel, strides=stride)
+        is_long = any(pad >= k for pad, k in zip((*before, *after), kernel * 2, strict=True))
+        means = mean_of_padded(out, padded, part="means", is_long=is_long, kernel_shape=kernel, strides=stride)
         share = np.ones([1] * len(x.shape))
         for axis, (length, windows, k, s, pad) in enumerate(along):
             start = np.arange(windows) * s - pad
