@@ -10,7 +10,7 @@ import numpy as np
 from ..net.onnx_form import CLASSIC, OPENCV
 from .base import Pair
 from .shifted_pooling_onnx import LOWEST
-from .window_means_onnx import mean_of_padded
+from .window_means_onnx import are_long, mean_of_padded
 
 if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, Operand, Sizes
@@ -45,9 +45,9 @@ def padded_pooling_to_onnx(layer: PaddedWindows, out: OnnxLayer) -> None:
         _same_pooling_to_onnx(layer, out, op, window, counted)
         return
     pads = (*layer.before, *layer.beyond)
-    fits = all(pad < kernel for pad, kernel in zip(pads, layer.kernel * 2, strict=True))
+    is_long = are_long(pads, layer.kernel)
     within = all(beyond <= after for beyond, after in zip(layer.beyond, layer.after, strict=True))
-    if fits and (layer.method != "AVE" or within):
+    if not is_long and (layer.method != "AVE" or within):
         if out.target in OPENCV and layer.method != "MAX":
             _in_opencv(layer, out, pads)
             return
@@ -60,8 +60,8 @@ def padded_pooling_to_onnx(layer: PaddedWindows, out: OnnxLayer) -> None:
     before, after = (layer.before, layer.after) if layer.method == "AVE" else ((0, 0), (0, 0))
     left = [whole - own for whole, own in zip(layer.before, before, strict=True)]
     right = [whole - own for whole, own in zip(layer.beyond, after, strict=True)]
-    mean = mean_of_padded(out, out.pad(x, around, part="padded"), part="mean", is_long=not fits, **window)
-    share = _share(out, out.size(x, (2, 3)) + before + after, [0, 0, *left, 0, 0, *right], window, is_long=not fits)
+    mean = mean_of_padded(out, out.pad(x, around, part="padded"), part="mean", is_long=is_long, **window)
+    share = _share(out, out.size(x, (2, 3)) + before + after, [0, 0, *left, 0, 0, *right], window, is_long=is_long)
     out.top("Div", [mean, share])
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from ..net.onnx_form import FLOAT, OPENCV, Operand
 from .base import Pair
 from .shifted_pooling_onnx import LOWEST, ShiftedWindows, around, largest_and_places, largest_of_shifted
-from .window_means_onnx import mean_of_padded
+from .window_means_onnx import are_long, mean_of_padded
 
 if TYPE_CHECKING:
     from ..net.onnx_form import OnnxLayer, Sizes
@@ -117,14 +117,15 @@ def _opencv_inside(layer: PoolingWindows, out: OnnxLayer, part: str | None, axis
 
 def _maximum(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
     x: Operand = out.bottoms[0]
-    padded = _is_long(layer)
-    if padded:  # such a window is lower than any value
+    pads = (*layer.pad, *layer.beyond)
+    padded = are_long(pads, layer.kernel)
+    if padded:  # which is more than operators take, and such a window is lower than any value
         x = out.pad(x, around(layer), constant=LOWEST, part="padded")
     window: dict[str, Any] = {
         "kernel_shape": layer.kernel,
         "strides": layer.stride,
         "dilations": layer.dilation if layer.dilation != (1, 1) else None,
-        "pads": (0, 0, 0, 0) if padded else (*layer.pad, *layer.beyond),
+        "pads": (0, 0, 0, 0) if padded else pads,
     }
     if not layer.mask:
         return out.make("MaxPool", [x], part=part, **window)
@@ -159,14 +160,9 @@ def _average(layer: PoolingWindows, out: OnnxLayer, part: str | None) -> str:
     ends = _ends(layer, size.known)
     if all(end <= pad for end, pad in zip(ends, layer.pad, strict=True)):
         return out.make("AveragePool", [x], part=part, pads=(*layer.pad, *ends), count_include_pad=1, **window)
-    mean = mean_of_padded(out, _sides(layer, out, x), part="mean", is_long=_is_long(layer), **window)
+    is_long = are_long((*layer.pad, *layer.beyond), layer.kernel)
+    mean = mean_of_padded(out, _sides(layer, out, x), part="mean", is_long=is_long, **window)
     return out.make("Div", [mean, _share(layer, out, size)], part=part)
-
-
-def _is_long(layer: PoolingWindows) -> bool:
-    """True where a side has as much padding as a kernel, or more, which poolings do not take."""
-    pads = (*layer.pad, *layer.beyond)
-    return any(pad >= kernel for pad, kernel in zip(pads, layer.kernel * 2, strict=True))
 
 
 def _ends(layer: PoolingWindows, size: tuple[int, ...] | None) -> tuple[int, ...]:

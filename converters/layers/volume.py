@@ -19,7 +19,7 @@ from ..net.reach import EVERYTHING, Reach
 from .base import LARGEST, Layer, OneToOne, refuse, register_layer
 from .convolution import Convolution, Deconvolution
 from .fork import ForkMessage, fork_fields, fork_message
-from .window_means_onnx import mean_of_padded
+from .window_means_onnx import are_long, mean_of_padded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -197,7 +197,7 @@ class VolumePooling(OneToOne):
         if self.method == "MAX":
             out.top("MaxPool", [padded], kernel_shape=kernel, strides=stride)
             return
-        is_long = any(pad >= k for pad, k in zip((*before, *after), kernel * 2, strict=True))
+        is_long = are_long((*before, *after), kernel)
         means = mean_of_padded(out, padded, part="means", is_long=is_long, kernel_shape=kernel, strides=stride)
         share = np.ones([1] * len(x.shape))
         for axis, (length, windows, k, s, pad) in enumerate(along):
