@@ -8,6 +8,8 @@ import torch
 from converters.execution import CaffeNet
 from converters.formats import parse_prototxt
 from fcn_port.fastpath.native import why_not
+from fcn_port.fastpath.native.build import library
+from fcn_port.fastpath.native.division import divide_sparse
 from fcn_port.fastpath.program import FastNet
 from parity_tests.fastpath.random_nets import filled
 from parity_tests.fastpath.test_any_net import in_double
@@ -200,3 +202,18 @@ def test_where_they_pay(layers: str, pays: bool) -> None:
     """Of 64 outputs half of the numbers must be 0, which behind a sum and a pooling they are not."""
     line = way_of_the_last(layers, 64)
     assert (HOW in line) == pays, line
+
+
+@pytest.mark.skipif(why_not() is None and library().lanes() != 16, reason="other registers hold other groups")
+@pytest.mark.parametrize(
+    ("positions", "features", "threads", "blocks"),
+    [
+        (49, 160, 1, 1), (49, 160, 2, 1), (49, 160, 3, 3), (49, 160, 16, 8), (196, 96, 2, 2), (196, 96, 16, 16),
+        (841, 512, 2, 2), (3136, 64, 1, 4), (3136, 64, 2, 8), (1, 64, 2, 1), (3, 64, 2, 2),
+    ],
+)  # fmt: skip
+def test_blocks_of_rows(positions: int, features: int, threads: int, blocks: int) -> None:
+    """As few as give threads equal shares where rows are few, since each reads a group's kernels again."""
+    cut = divide_sparse(length=64, images=1, positions=positions, features=features, threads=threads)
+    pairs = -(-positions // 2)
+    assert cut.block == -(-pairs // blocks)

@@ -16,6 +16,8 @@ numbers that are multiplied at a time then, a multiple of vector.h's AT_ONCE."""
 SPARSE_SUMS, SPARSE_END = 256 << 10, 16
 """Bytes of sums that wait in a processor's own cache for the next products with rows of zeros, and the floats behind
 each group of its kernels."""
+LEAST_PAIRS = 48
+"""Pairs of such rows that read a group's kernels together, unless threads would have nothing to do then."""
 LEAST_CACHE = 32 << 10
 """Bytes of the first cache of a processor that does not tell."""
 DEPTHWISE_BYTES = 24 << 10
@@ -102,13 +104,19 @@ def divide_sparse(*, length: int, images: int, positions: int, features: int, th
     outputs, `shared` their vectors."""
     wide, lanes = sparse_outputs(features), library().lanes()
     pairs, groups, wanted = images * -(-positions // 2), -(-features // wide), PIECES * threads if threads > 1 else 1
-    block = min(-(-pairs // -(-wanted // groups)), SPARSE_SUMS // (8 * wide))
-    block = -(-pairs // -(-pairs // block))
+    fewest = max(-(-threads // groups), -(-8 * pairs * wide // SPARSE_SUMS))
+    block = _alike(pairs, max(fewest, min(wanted // groups, pairs // LEAST_PAIRS)), groups, threads)
     stretch = sparse_stretch(wide, lanes)
     at = 4 * block * (-(-length // stretch) + 3)
     return Division(
         block, 1 if threads > 1 else groups, wide // lanes, up(2 * block * wide + at + SPARE, 16), stretch=stretch
     )
+
+
+def _alike(pairs: int, blocks: int, groups: int, threads: int) -> int:
+    """The pairs of a block, of which there are about so many, as many of all groups for each thread."""
+    sizes = [-(-pairs // count) for count in range(blocks, blocks + threads)]
+    return next((size for size in sizes if -(-pairs // size) * groups % threads == 0), sizes[0])
 
 
 def sparse_stretch(wide: int, lanes: int) -> int:
