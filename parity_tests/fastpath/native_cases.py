@@ -20,7 +20,7 @@ from converters.passes import prepare
 from fcn_port.fastpath.flow import merge, read, state_key
 from fcn_port.fastpath.native import build, division, steps
 from fcn_port.fastpath.native.packing import _wide
-from fcn_port.fastpath.native.steps import KINDS
+from fcn_port.fastpath.native.steps import KINDS, NativeStep
 from fcn_port.fastpath.points import FORMS
 from fcn_port.fastpath.program import self_check
 from fcn_port.fastpath.program.program import ArenaPlan
@@ -245,7 +245,7 @@ def _to_planes(task: NativeTask) -> NativeTask:
 def _case(task: NativeTask, threads: int) -> bytes:
     """A step and what the driver has to know of its memory; places are its own business."""
     offsets = [0] * (1 + max(place.buffer for place in (task.x, task.y, task.z) if place is not None))
-    step = task.native(offsets, 0)
+    step = NativeStep.from_buffer_copy(task.native(offsets, 0))
     kernels, bias, slopes = (
         0 if each is None else each.size for each in (task.weights.kernels, task.weights.bias, task.weights.slopes)
     )

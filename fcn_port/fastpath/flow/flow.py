@@ -62,11 +62,11 @@ class FlowStep:
     def name(self) -> str:
         return self.main.name
 
-    @property
+    @cached_property
     def bottoms(self) -> tuple[str, ...]:
         return self.main.bottoms if self.addend is None else (*self.main.bottoms, self.addend)
 
-    @property
+    @cached_property
     def tops(self) -> tuple[str, ...]:
         return self.parts[-1].tops
 

@@ -55,6 +55,8 @@ def recurrence(params: Layer, bottoms: Sequence[Shape]) -> Recurrence | None:
 
 def inner_values(operation: FlowStep, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     """The values that an operation keeps to itself, by names that no blob has."""
+    if not isinstance(operation.main.params, (recurrent.Lstm, recurrent.Recurrent)):
+        return {}
     found = recurrence(operation.main.params, [shapes[name] for name in operation.bottoms])
     if found is None:
         return {}

@@ -144,6 +144,8 @@ def groups_of(groups: int, features: int) -> int:
 
     Each alone would leave most of it empty, so that the zeros between their kernels cost nothing.
     """
+    if groups == 1:
+        return 1
     lanes = library().lanes()
     together = [count for count in range(1, groups + 1) if groups % count == 0 and count * features <= groups * lanes]
     return groups // max(together, default=1)

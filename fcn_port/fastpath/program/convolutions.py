@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from converters.layers import convolution
 
@@ -71,7 +70,7 @@ def quickest_convolution(
     if usual in cycles and not _pays(cycles[usual], cycles[quickest], _packing_cycles(quickest, found, *each)):
         quickest = usual
     name = prefer if prefer in able else quickest
-    return found if name == found.name else replace(found, name=name)
+    return found if name == found.name else KernelChoice(name, found.window, found.stride, pad, found.dilation, groups)
 
 
 def _left_out(channels: int, features: int, without: Sequence[str] = ()) -> str:
@@ -105,8 +104,8 @@ def _able(product: KernelChoice, bottom: BlobPlace, top: BlobPlace, channels: in
 
 def _ends_inside(product: KernelChoice, bottom: BlobPlace, top: BlobPlace) -> bool:
     """True where the last places of 1x1 windows lie in the blob: there may be padding behind it and none before."""
-    along = zip(top.size[2:], product.stride, bottom.size[2:], strict=True)
-    return all((windows - 1) * stride < size for windows, stride, size in along)
+    (_, _, rows, cols), (_, _, height, width), (down, right) = top.size, bottom.size, product.stride
+    return (rows - 1) * down < height and (cols - 1) * right < width
 
 
 def _cycles(

@@ -52,9 +52,15 @@ class Planned:
     """One operation of a program, how it is computed, and the steps; None where its layers compute it themselves."""
 
     operation: FlowStep
-    how: str
+    words: str
     tasks: tuple[NativeTask, ...] | None
     is_slow: bool = False
+    kernel: KernelChoice | None = None
+
+    @property
+    def how(self) -> str:
+        """How it is computed, in words: those of its kernel, which nobody asks for as a rule, before its own."""
+        return self.words if self.kernel is None else in_words(self.operation, self.kernel) + self.words
 
 
 @dataclass(frozen=True)
@@ -231,17 +237,18 @@ class ArenaPlan:
             return Planned(operation, "a view", ())
         if isinstance(kernel, NoKernel):
             return Planned(operation, f"by PyTorch: {kernel.why}", None, is_slow=True)
-        how = self._where(operation) if kernel is IN_PLACE else in_words(operation, kernel)
+        told, words = (None, self._where(operation)) if kernel is IN_PLACE else (kernel, "")
         bands = next((each for each in self._bands if number in each.numbers), None)
         if bands is not None:
             about = self.flow, self.places, self._choices, self._weights, self.threads
             tasks = tuple(tasks_in(bands, *about)) if number == bands.start else ()
-            return Planned(operation, how + bands.words(number, self.flow), tasks)
+            return Planned(operation, words + bands.words(number, self.flow), tasks, kernel=told)
         if kernel is IN_PLACE:
             copies = self.places.copies[operation.tops[0]]
-            return Planned(operation, how, tuple(copies_of((self.places.values[name], goal) for name, goal in copies)))
+            goals = ((self.places.values[name], goal) for name, goal in copies)
+            return Planned(operation, words, tuple(copies_of(goals)))
         tasks = tuple(tasks_of(operation, kernel, self.places.values, self._weights, self.threads))
-        return Planned(operation, how, tasks)
+        return Planned(operation, words, tasks, kernel=told)
 
     def _has_places(self, operation: FlowStep) -> bool:
         """True where what says an unpooling's places is a pooling's, so that none can lie outside the blob."""

@@ -21,7 +21,7 @@ def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
             continue
         for part in others:
             _add_tops(shapes, part)
-    if any(size < 1 for shape in shapes.values() for size in shape):
+    if any(min(shape, default=1) < 1 for shape in shapes.values()):
         raise ValueError("nothing is left of a blob")
     return shapes
 

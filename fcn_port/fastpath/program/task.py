@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..native.memory import address
-from ..native.steps import KINDS, NativeBlob, NativeStep
+from ..native.steps import KINDS, NO_BLOB, native_step
 from .places import BlobPlace
 from .weights import Packed
 
@@ -31,27 +30,17 @@ class NativeTask:
     parameters: tuple[float, ...] = ()
     phases: int = 1
 
-    def native(self, offsets: Sequence[int], scratch: int) -> NativeStep:
+    def native(self, offsets: Sequence[int], scratch: int) -> bytes:
         """The step as C has it."""
         n, c, h, w = self.y.size
         _, in_c, in_h, in_w = self.x.size
-        step = NativeStep(
-            kind=NUMBER_OF[self.kind], x=_blob(self.x, offsets), y=_blob(self.y, offsets),
-            images=n, in_h=in_h, in_w=in_w, in_channels=in_c, h=h, w=w, channels=c,
-            common=scratch, scratch=scratch + self.common, scratch_apart=self.scratch, **self.settings,
-        )  # fmt: skip
-        if self.z is not None:
-            step.z = _blob(self.z, offsets)
-        if self.weights.kernels is not None:
-            step.kernels = address(self.weights.kernels)
-        if self.weights.bias is not None:
-            step.bias = address(self.weights.bias)
-        if self.weights.slopes is not None:
-            step.slopes = address(self.weights.slopes)
-        if self.parameters:
-            step.parameters[: len(self.parameters)] = self.parameters
-        return step
+        settings = {
+            "images": n, "in_h": in_h, "in_w": in_w, "in_channels": in_c, "h": h, "w": w, "channels": c,
+            "common": scratch, "scratch": scratch + self.common, "scratch_apart": self.scratch, **self.settings,
+        }  # fmt: skip
+        blobs = [NO_BLOB if each is None else _blob(each, offsets) for each in (self.x, self.y, self.z)]
+        return native_step(NUMBER_OF[self.kind], blobs, self.weights.addresses, settings, self.parameters)
 
 
-def _blob(place: BlobPlace, offsets: Sequence[int]) -> NativeBlob:
-    return NativeBlob(offsets[place.buffer] + place.offset, *place.steps)
+def _blob(place: BlobPlace, offsets: Sequence[int]) -> tuple[int, int, int, int]:
+    return offsets[place.buffer] + place.offset, *place.steps

@@ -35,9 +35,9 @@ class Traits:
 
     def of(self, operation: FlowStep) -> OperationTraits:
         """The facts of an operation that `choose` needs."""
-        exact, in_chain = (not names.isdisjoint(operation.tops) for names in (self.exact, self.chained))
-        share = self.shares.get(operation.bottoms[0], 1) if operation.bottoms else 1
-        return {"exact": exact, "chained": in_chain, "share": share}
+        tops, bottoms = operation.tops, operation.bottoms
+        share = self.shares.get(bottoms[0], 1) if bottoms else 1
+        return {"exact": not self.exact.isdisjoint(tops), "chained": not self.chained.isdisjoint(tops), "share": share}
 
 
 def traits_of(flow: Flow) -> Traits:

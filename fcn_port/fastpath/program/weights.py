@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ..flow.affine import affine_of, constant_parts, in_single
 from ..lru_cache import LRUCache
 from ..native import build
 from ..native.division import up
-from ..native.memory import Floats, Slabs, let_go
+from ..native.memory import Floats, Slabs, address, let_go
 from ..native.packing import pack, packed_floats
 from .kept_weights import KeptWeights
 from .phases import taps_of
@@ -41,6 +42,18 @@ class Packed:
     @property
     def is_empty(self) -> bool:
         return self.kernels is None and self.bias is None and self.slopes is None
+
+    @cached_property
+    def addresses(self) -> tuple[int, int, int]:
+        """Where kernels, bias and slopes lie, 0 for what there is not."""
+        kernels, bias, slopes = (
+            0 if each is None else address(each) for each in (self.kernels, self.bias, self.slopes)
+        )
+        return kernels, bias, slopes
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy's lie elsewhere."""
+        return {name: value for name, value in vars(self).items() if name != "addresses"}
 
 
 class PackedWeights:
