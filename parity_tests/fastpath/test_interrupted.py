@@ -8,8 +8,11 @@ import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
-from fcn_port.fastpath.flow import Flow
+import numpy as np
+
+from fcn_port.fastpath.flow import Flow, FlowLayer, FlowStep
 from fcn_port.fastpath.lru_cache import Lock
+from fcn_port.fastpath.native.memory import address
 from fcn_port.fastpath.program.kept_weights import KeptWeights
 from fcn_port.fastpath.program.runner import Arenas, Runner
 from fcn_port.fastpath.program.weights import Packed, PackedWeights
@@ -56,6 +59,15 @@ def test_packed_weights_are_kept_while_other_threads_pack_more() -> None:
 def test_what_is_computed_when_first_asked_for_does_not_disturb_a_copy() -> None:
     """Copying went through the very dictionary in which a cached property of another thread's pass then appeared."""
     flow = Flow((), ())
-    for each in (flow, Runner(flow, {})):
+    layer = FlowLayer("a", "", "ReLU", cast(Any, None), ("x",), ("y",))
+    for each in (flow, Runner(flow, {}), FlowStep(layer, (layer,)), Packed()):
         state = each.__reduce_ex__(4)[2]
         assert state == vars(each) and state is not vars(each)
+
+
+def test_a_copy_of_packed_weights_lies_elsewhere() -> None:
+    """Steps of its own plan would read the first one's memory, which may be gone by then."""
+    packed = Packed(kernels=np.ones(64, np.float32))
+    assert packed.addresses == (address(packed.kernels), 0, 0)  # type: ignore[arg-type]
+    for other in (copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+        assert other.addresses[0] == address(other.kernels) != packed.addresses[0]

@@ -75,6 +75,10 @@ class FlowStep:
         """True where nothing has been merged behind the weights yet."""
         return self.addend is None and self.activation is None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A dictionary that nothing is added to while it is copied, as to the step's own when it is first used."""
+        return dict(vars(self))
+
     def followed_by(self, part: FlowLayer) -> FlowStep:
         """The operation with one more layer among its parts; the caller says what it stands for."""
         return replace(self, parts=(*self.parts, part))

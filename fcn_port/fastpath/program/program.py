@@ -59,7 +59,7 @@ class Planned:
 
     @property
     def how(self) -> str:
-        """How it is computed, in words: those of its kernel, which nobody asks for as a rule, before its own."""
+        """The way it is computed: the words of its kernel, which nobody asks for as a rule, before its own."""
         return self.words if self.kernel is None else in_words(self.operation, self.kernel) + self.words
 
 

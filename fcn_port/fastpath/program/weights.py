@@ -45,15 +45,17 @@ class Packed:
 
     @cached_property
     def addresses(self) -> tuple[int, int, int]:
-        """Where kernels, bias and slopes lie, 0 for what there is not."""
+        """The places of kernels, bias and slopes in memory, 0 for what there is not."""
         kernels, bias, slopes = (
             0 if each is None else address(each) for each in (self.kernels, self.bias, self.slopes)
         )
         return kernels, bias, slopes
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy's lie elsewhere."""
-        return {name: value for name, value in vars(self).items() if name != "addresses"}
+        """Those of a copy are others."""
+        found = dict(vars(self))
+        found.pop("addresses", None)
+        return found
 
 
 class PackedWeights:
