@@ -1,0 +1,131 @@
+"""LevelDB's tables: keys in order, in blocks with an index. Source: its doc/table_format.md, block.cc and format.cc."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import WireError
+from ..safety.opening import open_file
+from .leveldb_logs import DAMAGED, PUT, Entry, check_sum
+from .snappy import unpack_snappy
+from .wire import read_varint
+
+_FOOTER, _MAGIC = 48, bytes.fromhex("57fb808b247547db")
+"""Bytes at the end of a table, and the last of them."""
+_TRAILER = struct.Struct("<BI")  # how the block is packed, checksum
+_NOT_PACKED, _SNAPPY, _ZSTANDARD = range(3)
+_MARK = struct.Struct("<Q")
+_KEPT = 1 << 20
+"""Bytes of a block in the file up to which it is kept: it has many records, mostly read one after the other."""
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A table of `size` bytes, as the manifest says; `written` tells whether it is the same file later."""
+
+    path: Path
+    size: int
+    written: int
+
+    def entries(self) -> Iterator[Entry]:
+        """The puts and deletes, in the order of their keys."""
+        with open_file(self.path) as file:
+            for offset, length in _blocks(file, self.size):
+                block = _unpacked(file, offset, length)
+                key = b""
+                for shared, start, end, stop in _entries(block, offset):
+                    if shared > len(key) or shared + end - start < _MARK.size:
+                        raise WireError("a key that is too short", where=f"offset {offset}", hint=DAMAGED)
+                    key = key[:shared] + block[start:end]
+                    mark = _MARK.unpack_from(key, len(key) - _MARK.size)[0]
+                    if mark & 0xFF > PUT:
+                        raise WireError(f"a key of kind {mark & 0xFF}", where=f"offset {offset}", hint=DAMAGED)
+                    yield Entry(key[: -_MARK.size], mark, offset, length, end, stop - end)
+
+    def value(self, offset: int, length: int, start: int, size: int) -> bytes:
+        """The value of a put."""
+        read = _block if length <= _KEPT else _block.__wrapped__
+        return read(self, offset, length)[start : start + size]
+
+
+@lru_cache(maxsize=16)
+def _block(table: TableFile, offset: int, length: int) -> bytes:
+    with open_file(table.path) as file:
+        return _unpacked(file, offset, length)
+
+
+def _blocks(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
+    """Offset and length of each block with records, which follow each other in the file."""
+    length = os.fstat(file.fileno()).st_size
+    if not _FOOTER <= size <= length:
+        raise WireError(f"{length} bytes, and the manifest says {size}", hint=DAMAGED)
+    file.seek(size - _FOOTER)
+    footer = file.read(_FOOTER)
+    if not footer.endswith(_MAGIC):
+        raise WireError("no table of LevelDB: it does not end as one", hint=DAMAGED)
+    _, _, at = _handle(footer, 0)
+    offset, length, _ = _handle(footer, at)
+    if offset + length + _TRAILER.size > size:
+        raise WireError(f"an index of {length} bytes at offset {offset}, in a table of {size}", hint=DAMAGED)
+    index = _unpacked(file, offset, length)
+    free = 0
+    for _, _, start, stop in _entries(index, offset):
+        offset, length, _ = _handle(index[start:stop], 0)
+        if (
+            offset < free or offset + length + _TRAILER.size > size
+        ):  # one block for many entries would be there many times
+            problem = f"a block of {length} bytes at offset {offset}, in a table of {size}"
+            raise WireError(problem + (f", where {free} bytes are taken" if offset < free else ""), hint=DAMAGED)
+        free = offset + length + _TRAILER.size
+        yield offset, length
+
+
+def _handle(data: bytes, at: int) -> tuple[int, int, int]:
+    """Offset and length of a block, and where the bytes end that say so."""
+    offset, at = read_varint(data, at, len(data))
+    length, at = read_varint(data, at, len(data))
+    return offset, length, at
+
+
+def _unpacked(file: BinaryIO, offset: int, length: int) -> bytes:
+    """A block, of which the checksum is right."""
+    file.seek(offset)
+    stored = file.read(length + _TRAILER.size)
+    if len(stored) != length + _TRAILER.size:
+        raise WireError("the file ends inside a block", where=f"offset {offset}", hint=DAMAGED)
+    packing, checksum = _TRAILER.unpack_from(stored, length)
+    check_sum(stored[: length + 1], checksum, offset)
+    if packing == _NOT_PACKED:
+        return stored[:length]
+    if packing == _SNAPPY:
+        return unpack_snappy(stored[:length])
+    problem = "packed by Zstandard" if packing == _ZSTANDARD else f"packed in a way of number {packing}"
+    hint = "Caffe packs by Snappy or not at all: write the database again by its tools"
+    raise WireError(f"a block that is {problem}", where=f"offset {offset}", hint=hint)
+
+
+def _entries(block: bytes, offset: int) -> Iterator[tuple[int, int, int, int]]:
+    """Of each entry the bytes shared with the key before, where its own begin and end, and where its value ends."""
+    restarts = int.from_bytes(block[-4:], "little")
+    end = len(block) - 4 * (restarts + 1)
+    if not restarts or end < 0:
+        raise WireError(
+            f"a block of {len(block)} bytes for {restarts} restarts", where=f"offset {offset}", hint=DAMAGED
+        )
+    at = 0
+    while at < end:
+        shared, at = read_varint(block, at, end)
+        own, at = read_varint(block, at, end)
+        size, at = read_varint(block, at, end)
+        start, at = at, at + own + size
+        if at > end:
+            raise WireError(
+                f"an entry of {own + size} bytes runs past its block", where=f"offset {offset}", hint=DAMAGED
+            )
+        yield shared, start, start + own, at
