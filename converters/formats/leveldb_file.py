@@ -41,7 +41,7 @@ class LevelDbFolder:
     def value(self, number: int) -> bytes:
         """The bytes of a record; WireError where they are damaged."""
         of_file, *where = self.places[number].tolist()
-        file = self.files[of_file]
+        file = self.files[int(of_file)]
         with _errors_of(self.path), place(file.path.name):
             return file.value(*where)
 
@@ -72,8 +72,8 @@ def _errors_of(path: Path) -> Iterator[None]:
     except CaffeFormatError as error:
         raise error.in_file(path) from None
     except FileNotFoundError as error:
-        problem = f"{Path(str(error.filename)).name} is not there any more"
-        raise WireError(problem, path=path, hint="another program changes the database: wait for it") from None
+        problem = f"{Path(str(error.filename)).name} is not there"
+        raise WireError(problem, path=path, hint="this is no LevelDB, or another program changes it just now") from None
     except OSError as error:
         raise WireError(f"it cannot be read: {error.strerror}", path=path) from None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from ..errors import WireError
+from ..errors import WireError, place
 from ..safety.opening import open_file
 from .crc32c import crc32c
 from .wire import read_varint
@@ -54,7 +54,8 @@ class LogFile:
         """The puts and deletes, in their order."""
         with open_file(self.path) as file:
             for record in read_records(file):
-                yield from _entries(record)
+                with place(f"batch at {record.offsets[0]}"):
+                    yield from _entries(record)
 
     def value(self, offset: int, length: int, start: int, size: int) -> bytes:
         """The value of a put."""
@@ -127,33 +128,33 @@ def _fragments(file: BinaryIO, offset: int = 0) -> Iterator[_Fragment]:
             if kind == _NONE and not length:  # room that was reserved, and not written
                 yield _Fragment(kind, where, b"")
                 break
-            check_sum(block[at + 6 : end], checksum, where)
+            with place(f"offset {where}"):
+                check_sum(block[at + 6 : end], checksum)
             yield _Fragment(kind, where, block[at + _HEAD.size : end])
             at = end
         first, at = first + _BLOCK, 0
 
 
-def check_sum(data: bytes, masked: int, offset: int) -> None:
+def check_sum(data: bytes, masked: int) -> None:
     """WireError where bytes do not have the checksum that is stored for them, turned and moved as LevelDB does."""
     turned = (masked - 0xA282EAD8) & 0xFFFFFFFF
     if crc32c(data) != (turned >> 17 | turned << 15) & 0xFFFFFFFF:
-        raise WireError("checksum mismatch", where=f"offset {offset}", hint=DAMAGED)
+        raise WireError("checksum mismatch", hint=DAMAGED)
 
 
 def _entries(record: Record) -> Iterator[Entry]:
     """The puts and deletes of a batch."""
     data = record.data
-    where = f"offset {record.offsets[0]}"
     if len(data) < _BATCH.size:
-        raise WireError(f"a batch of {len(data)} bytes", where=where, hint=DAMAGED)
+        raise WireError(f"a batch of {len(data)} bytes", hint=DAMAGED)
     sequence, count = _BATCH.unpack_from(data)
     if sequence + count > LAST_SEQUENCE:
-        raise WireError(f"sequence number {sequence}", where=where, hint=DAMAGED)
+        raise WireError(f"sequence number {sequence}", hint=DAMAGED)
     at, found = _BATCH.size, 0
     while at < len(data) and found < count:
         kind = data[at]
         if kind not in (DELETE, PUT):
-            raise WireError(f"an entry of kind {kind} in a batch", where=where, hint=DAMAGED)
+            raise WireError(f"an entry of kind {kind} in a batch", hint=DAMAGED)
         start, at = read_slice(data, at + 1)
         key, start = data[start:at], at
         if kind == PUT:
@@ -163,7 +164,7 @@ def _entries(record: Record) -> Iterator[Entry]:
         yield Entry(key, mark, record.offsets[piece], 0, start - record.starts[piece], at - start)
         found += 1
     if at < len(data) or found != count:
-        raise WireError(f"a batch of {count} entries that has others", where=where, hint=DAMAGED)
+        raise WireError(f"a batch of {count} entries that has others", hint=DAMAGED)
 
 
 def read_slice(data: bytes, at: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import WireError
+from ..errors import WireError, place
 from ..safety.opening import open_file
 from .leveldb_logs import DAMAGED, PUT, Entry, check_sum
 from .snappy import unpack_snappy
@@ -37,27 +37,23 @@ class TableFile:
         """The puts and deletes, in the order of their keys."""
         with open_file(self.path) as file:
             for offset, length in _blocks(file, self.size):
-                block = _unpacked(file, offset, length)
-                key = b""
-                for shared, start, end, stop in _entries(block, offset):
-                    if shared > len(key) or shared + end - start < _MARK.size:
-                        raise WireError("a key that is too short", where=f"offset {offset}", hint=DAMAGED)
-                    key = key[:shared] + block[start:end]
-                    mark = _MARK.unpack_from(key, len(key) - _MARK.size)[0]
-                    if mark & 0xFF > PUT:
-                        raise WireError(f"a key of kind {mark & 0xFF}", where=f"offset {offset}", hint=DAMAGED)
-                    yield Entry(key[: -_MARK.size], mark, offset, length, end, stop - end)
+                with place(f"block at {offset}"):
+                    yield from _puts(_unpacked(file, offset, length), offset, length)
 
     def value(self, offset: int, length: int, start: int, size: int) -> bytes:
         """The value of a put."""
-        read = _block if length <= _KEPT else _block.__wrapped__
-        return read(self, offset, length)[start : start + size]
+        block = _kept_block(self, offset, length) if length <= _KEPT else _block(self, offset, length)
+        return block[start : start + size]
+
+
+def _block(table: TableFile, offset: int, length: int) -> bytes:
+    with open_file(table.path) as file, place(f"block at {offset}"):
+        return _unpacked(file, offset, length)
 
 
 @lru_cache(maxsize=16)
-def _block(table: TableFile, offset: int, length: int) -> bytes:
-    with open_file(table.path) as file:
-        return _unpacked(file, offset, length)
+def _kept_block(table: TableFile, offset: int, length: int) -> bytes:
+    return _block(table, offset, length)
 
 
 def _blocks(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
@@ -73,10 +69,11 @@ def _blocks(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
     offset, length, _ = _handle(footer, at)
     if offset + length + _TRAILER.size > size:
         raise WireError(f"an index of {length} bytes at offset {offset}, in a table of {size}", hint=DAMAGED)
-    index = _unpacked(file, offset, length)
+    with place(f"index at {offset}"):
+        index = _unpacked(file, offset, length)
+        handles = [_handle(index[start:stop], 0) for _, _, start, stop in _entries(index)]
     free = 0
-    for _, _, start, stop in _entries(index, offset):
-        offset, length, _ = _handle(index[start:stop], 0)
+    for offset, length, _ in handles:
         if (
             offset < free or offset + length + _TRAILER.size > size
         ):  # one block for many entries would be there many times
@@ -98,34 +95,43 @@ def _unpacked(file: BinaryIO, offset: int, length: int) -> bytes:
     file.seek(offset)
     stored = file.read(length + _TRAILER.size)
     if len(stored) != length + _TRAILER.size:
-        raise WireError("the file ends inside a block", where=f"offset {offset}", hint=DAMAGED)
+        raise WireError("the file ends inside a block", hint=DAMAGED)
     packing, checksum = _TRAILER.unpack_from(stored, length)
-    check_sum(stored[: length + 1], checksum, offset)
+    check_sum(stored[: length + 1], checksum)
     if packing == _NOT_PACKED:
         return stored[:length]
     if packing == _SNAPPY:
         return unpack_snappy(stored[:length])
     problem = "packed by Zstandard" if packing == _ZSTANDARD else f"packed in a way of number {packing}"
     hint = "Caffe packs by Snappy or not at all: write the database again by its tools"
-    raise WireError(f"a block that is {problem}", where=f"offset {offset}", hint=hint)
+    raise WireError(f"a block that is {problem}", hint=hint)
 
 
-def _entries(block: bytes, offset: int) -> Iterator[tuple[int, int, int, int]]:
+def _puts(block: bytes, offset: int, length: int) -> Iterator[Entry]:
+    """The puts and deletes of a block that was read from an offset and length."""
+    key = b""
+    for shared, start, end, stop in _entries(block):
+        if shared > len(key) or shared + end - start < _MARK.size:
+            raise WireError("a key that is too short", hint=DAMAGED)
+        key = key[:shared] + block[start:end]
+        mark = _MARK.unpack_from(key, len(key) - _MARK.size)[0]
+        if mark & 0xFF > PUT:
+            raise WireError(f"a key of kind {mark & 0xFF}", hint=DAMAGED)
+        yield Entry(key[: -_MARK.size], mark, offset, length, end, stop - end)
+
+
+def _entries(block: bytes) -> Iterator[tuple[int, int, int, int]]:
     """Of each entry the bytes shared with the key before, where its own begin and end, and where its value ends."""
     restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 * (restarts + 1)
     if not restarts or end < 0:
-        raise WireError(
-            f"a block of {len(block)} bytes for {restarts} restarts", where=f"offset {offset}", hint=DAMAGED
-        )
+        raise WireError(f"{len(block)} bytes for {restarts} restarts", hint=DAMAGED)
     at = 0
     while at < end:
         shared, at = read_varint(block, at, end)
         own, at = read_varint(block, at, end)
-        size, at = read_varint(block, at, end)
-        start, at = at, at + own + size
+        size, start = read_varint(block, at, end)
+        at = start + own + size
         if at > end:
-            raise WireError(
-                f"an entry of {own + size} bytes runs past its block", where=f"offset {offset}", hint=DAMAGED
-            )
+            raise WireError(f"an entry of {own + size} bytes runs past its block", hint=DAMAGED)
         yield shared, start, start + own, at
