@@ -121,6 +121,28 @@ def database(
     return folder
 
 
+def snappy_packed(data: bytes) -> bytes:
+    """Bytes as Snappy may have them: literals of 60, and copies where the last 60 are the same again."""
+    out, before = bytearray(write_varint(len(data))), b""
+    for at in range(0, len(data), 60):
+        here = data[at : at + 60]
+        out += (bytes([59 << 2 | 2]) + b"\x3c\0") if here == before else bytes([len(here) - 1 << 2]) + here
+        before = here
+    return bytes(out)
+
+
+def around(folder: Path, data: bytes) -> Path:
+    """A database in which some bytes are a table, the manifest or a log, whichever they look like."""
+    good = log([batch(300, [(b"a", b"x")])])
+    if data.endswith(MAGIC):
+        return database(folder, logs={3: good}, tables={5: data})
+    if BYTEWISE not in data[:64]:
+        return database(folder, logs={3: data})
+    database(folder, logs={3: good}, tables={5: table([block([(internal(b"b", 257), b"y")])])})
+    (folder / "MANIFEST-000002").write_bytes(data)
+    return folder
+
+
 # Checksums put right
 
 

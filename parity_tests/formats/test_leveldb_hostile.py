@@ -13,7 +13,6 @@ import pytest
 
 from converters.errors import CaffeFormatError, LimitError
 from converters.formats import read_leveldb
-from converters.formats.wire import write_varint
 from parity_tests.leveldb_files import (
     batch,
     block,
@@ -25,6 +24,7 @@ from parity_tests.leveldb_files import (
     log,
     resummed_log,
     sliced,
+    snappy_packed,
     table,
 )
 
@@ -35,18 +35,8 @@ def a_block(*keys: bytes, mark: int = 257) -> bytes:
     return block((internal(key, mark), b"value of " + key) for key in keys)
 
 
-def packed(data: bytes) -> bytes:
-    """Bytes as Snappy has them: literals of 60, and copies where the last 60 are the same again."""
-    out, before = bytearray(write_varint(len(data))), b""
-    for at in range(0, len(data), 60):
-        here = data[at : at + 60]
-        out += (bytes([59 << 2 | 2]) + b"\x3c\0") if here == before else bytes([len(here) - 1 << 2]) + here
-        before = here
-    return bytes(out)
-
-
 GOOD_TABLE = table([a_block(b"a", b"ab"), a_block(b"abc", b"b")])
-PACKED_TABLE = table([packed(a_block(b"a", b"ab", b"b")), packed(a_block(b"c" * 200))], packing=1)
+PACKED_TABLE = table([snappy_packed(a_block(b"a", b"ab", b"b")), snappy_packed(a_block(b"c" * 200))], packing=1)
 GOOD_LOG = log([batch(300, [(b"l", b"x" * 50), (b"a", None)]), batch(302, [(b"m", b"")])])
 
 
@@ -219,7 +209,7 @@ def test_a_few_bytes_do_not_ask_for_many(tmp_path: Path) -> None:
     """Keys that share nearly all with the one before; a packed block of entries without bytes of their own."""
     long = block((internal(bytes(60_000) + b"%08d" % n, 257), b"") for n in range(2000))
     same = a_block(b"")[:-8] + b"\x08\0\0" * 500_000 + struct.pack("<II", 0, 1)
-    for number, data in enumerate((table([long]), table([same]), table([packed(same)], packing=1))):
+    for number, data in enumerate((table([long]), table([same]), table([snappy_packed(same)], packing=1))):
         folder = database(tmp_path / str(number), tables={5: data})
         tracemalloc.start()
         try:
