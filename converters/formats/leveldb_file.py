@@ -109,7 +109,7 @@ def _newest(keys: list[bytes], marks: array[int]) -> Iterator[int]:
     """The numbers of the entries that count, in the order of their keys."""
     order: Iterable[int] = range(len(keys))
     if any(first >= second for first, second in pairwise(keys)):
-        newest_first = np.argsort(np.frombuffer(marks, np.uint64))[::-1].tolist()
+        newest_first = np.argsort(np.frombuffer(marks, np.uint64), kind="stable")[::-1].tolist()
         order = sorted(newest_first, key=keys.__getitem__)  # entries of one key stay as they were
     previous = None
     for i in order:

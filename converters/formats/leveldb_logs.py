@@ -122,12 +122,12 @@ def _fragments(file: BinaryIO, offset: int = 0) -> Iterator[_Fragment]:
             end = at + _HEAD.size + length
             if end > len(block) < _BLOCK:
                 return
-            if end > len(block) or kind > _LAST:
-                problem = "a fragment that runs past its block" if end > len(block) else f"a fragment of kind {kind}"
-                raise WireError(problem, where=f"offset {where}", hint=DAMAGED)
             if kind == _NONE and not length:  # room that was reserved, and not written
                 yield _Fragment(kind, where, b"")
                 break
+            if end > len(block) or not _FULL <= kind <= _LAST:
+                problem = "a fragment that runs past its block" if end > len(block) else f"a fragment of kind {kind}"
+                raise WireError(problem, where=f"offset {where}", hint=DAMAGED)
             with place(f"offset {where}"):
                 check_sum(block[at + 6 : end], checksum)
             yield _Fragment(kind, where, block[at + _HEAD.size : end])

@@ -126,6 +126,8 @@ def _entries(block: bytes) -> Iterator[tuple[int, int, int, int]]:
     end = len(block) - 4 * (restarts + 1)
     if not restarts or end < 0:
         raise WireError(f"{len(block)} bytes for {restarts} restarts", hint=DAMAGED)
+    if any(block[end : end + 4]):  # LevelDB begins there, and would pass over what stands before
+        raise WireError("entries before its first restart", hint=DAMAGED)
     at = 0
     while at < end:
         shared, at = read_varint(block, at, end)

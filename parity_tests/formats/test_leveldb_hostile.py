@@ -13,6 +13,7 @@ import pytest
 
 from converters.errors import CaffeFormatError, LimitError
 from converters.formats import read_leveldb
+from converters.formats.wire import write_varint
 from parity_tests.leveldb_files import (
     batch,
     block,
@@ -36,7 +37,9 @@ def a_block(*keys: bytes, mark: int = 257) -> bytes:
 
 
 GOOD_TABLE = table([a_block(b"a", b"ab"), a_block(b"abc", b"b")])
-PACKED_TABLE = table([snappy_packed(a_block(b"a", b"ab", b"b")), snappy_packed(a_block(b"c" * 200))], packing=1)
+PACKED_TABLE = table(
+    [snappy_packed(a_block(b"a", b"ab", b"b", mark=513)), snappy_packed(a_block(b"c" * 200, mark=513))], packing=1
+)
 GOOD_LOG = log([batch(300, [(b"l", b"x" * 50), (b"a", None)]), batch(302, [(b"m", b"")])])
 
 
@@ -95,6 +98,7 @@ BAD: dict[str, tuple[Change, str]] = {
     "a checksum": (one_log(GOOD_LOG[:-1] + b"?"), "000003.log, offset .*: checksum mismatch"),
     "a middle alone": (one_log(fragment(3, b"x")), "a record without its beginning"),
     "a beginning alone": (one_log(fragment(2, b"x") + fragment(1, batch(1, []))), "a record without its end"),
+    "kind 0": (one_log(fragment(0, b"x")), "a fragment of kind 0"),
     "kind 5": (one_log(fragment(5, b"x")), "a fragment of kind 5"),
     "past its block": (one_log(struct.pack("<IHB", 0, 40_000, 1) + bytes(1 << 15)), "runs past its block"),
     "a short batch": (one_log(log([bytes(11)])), "a batch of 11 bytes"),
@@ -105,6 +109,10 @@ BAD: dict[str, tuple[Change, str]] = {
     "no such number": (one_log(log([batch((1 << 64) - 1, [(b"a", b"")])])), "sequence number 18446744073709551615"),
     # tables
     "a shorter table": (written("000005.ldb", GOOD_TABLE[:-9]), "000005.ldb: .* bytes, and the manifest says"),
+    "an index past its table": (
+        one_table(GOOD_TABLE[:-48] + (b"\0\0" + write_varint(99) + write_varint(1 << 60)).ljust(40) + GOOD_TABLE[-8:]),
+        f"000005.ldb: an index of {1 << 60} bytes at offset 99, in a table of",
+    ),
     "a table's end": (one_table(GOOD_TABLE[:-1] + b"?"), "000005.ldb: no table of LevelDB"),
     "no bytes": (one_table(b""), "0 bytes, and the manifest says 0"),
     "a block's checksum": (one_table(b"?" + GOOD_TABLE[1:]), "000005.ldb, block at 0: checksum mismatch"),
@@ -120,6 +128,7 @@ BAD: dict[str, tuple[Change, str]] = {
     "a key of kind 2": (one_table(table([a_block(b"a", mark=258)])), "a key of kind 2"),
     "an entry past the end": (one_table(table([b"\0\x09\x7f" + a_block(b"a")[3:]])), "runs past its block"),
     "restarts": (one_table(table([struct.pack("<I", 1 << 30)])), "block at 0: 4 bytes for 1073741824 restarts"),
+    "a late restart": (one_table(table([a_block(b"a")[:-8] + struct.pack("<II", 9, 1)])), "before its first restart"),
     "no restarts": (one_table(table([bytes(4)])), "4 bytes for 0 restarts"),
     "an empty block": (one_table(table([b""])), "0 bytes for 0 restarts"),
     # records
