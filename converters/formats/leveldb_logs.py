@@ -78,37 +78,30 @@ class _Fragment(NamedTuple):
 class Record(NamedTuple):
     """A record of a log: fragment i begins at `starts[i]` of the data, and at `offsets[i]` of the file."""
 
-    data: bytes
+    data: memoryview
     starts: list[int]
     offsets: list[int]
 
 
 def read_records(file: BinaryIO) -> Iterator[Record]:
     """The records of a log; WireError for damage, and nothing for one that the end of the file cuts."""
-    pieces: list[_Fragment] = []
+    data, starts, offsets = bytearray(), list[int](), list[int]()
     for fragment in _fragments(file):
-        begins = fragment.kind in (_FULL, _FIRST)
-        if (begins or fragment.kind == _NONE) and any(piece.data for piece in pieces):
+        goes_on = fragment.kind in (_MIDDLE, _LAST)
+        if data and not goes_on:
             raise WireError("a record without its end", where=f"offset {fragment.offset}", hint=DAMAGED)
-        if fragment.kind == _NONE:
-            pieces = []
-            continue
-        if begins:
-            pieces = []
-        elif not pieces:
+        if goes_on and not starts:
             raise WireError("a record without its beginning", where=f"offset {fragment.offset}", hint=DAMAGED)
-        pieces.append(fragment)
+        if not goes_on:  # also behind a beginning without bytes, which old versions wrote at the end of a block
+            starts, offsets = [], []
+        if fragment.kind == _NONE:
+            continue
+        starts.append(len(data))
+        offsets.append(fragment.offset)
+        data += fragment.data
         if fragment.kind in (_FULL, _LAST):
-            yield _joined(pieces)
-            pieces = []
-
-
-def _joined(pieces: list[_Fragment]) -> Record:
-    starts, start = [], 0
-    for piece in pieces:
-        starts.append(start)
-        start += len(piece.data)
-    return Record(b"".join(piece.data for piece in pieces), starts, [piece.offset for piece in pieces])
+            yield Record(memoryview(data), starts, offsets)
+            data, starts, offsets = bytearray(), [], []
 
 
 def _fragments(file: BinaryIO, offset: int = 0) -> Iterator[_Fragment]:
@@ -156,7 +149,7 @@ def _entries(record: Record) -> Iterator[Entry]:
         if kind not in (DELETE, PUT):
             raise WireError(f"an entry of kind {kind} in a batch", hint=DAMAGED)
         start, at = read_slice(data, at + 1)
-        key, start = data[start:at], at
+        key, start = bytes(data[start:at]), at
         if kind == PUT:
             start, at = read_slice(data, at)
         piece = bisect_right(record.starts, start) - 1
@@ -167,7 +160,7 @@ def _entries(record: Record) -> Iterator[Entry]:
         raise WireError(f"a batch of {count} entries that has others", hint=DAMAGED)
 
 
-def read_slice(data: bytes, at: int) -> tuple[int, int]:
+def read_slice(data: memoryview, at: int) -> tuple[int, int]:
     """Where bytes begin and end that stand behind their number."""
     size, start = read_varint(data, at, len(data))
     if start + size > len(data):

@@ -75,7 +75,7 @@ def _read_manifest(folder: Path) -> _Edits:
     return edits
 
 
-def _add(edits: _Edits, record: bytes) -> None:
+def _add(edits: _Edits, record: memoryview) -> None:
     """Add what a record of the manifest says: files that are gone first, then the new ones."""
     at = 0
     new: dict[tuple[int, int], int] = {}
@@ -84,7 +84,7 @@ def _add(edits: _Edits, record: bytes) -> None:
         if tag == _COMPARATOR:
             start, at = read_slice(record, at)
             if record[start:at] != _ORDER:
-                name = record[start:at][:64].decode(errors="backslashreplace")
+                name = bytes(record[start:at][:64]).decode(errors="backslashreplace")
                 hint = "Caffe's are by bytes: write the records to a new database without a comparator"
                 raise WireError(f"keys in the order of {name!r}; expected {_ORDER.decode()!r}", hint=hint)
         elif tag in (_LOG, _NEXT, _SEQUENCE, _PREVIOUS_LOG):

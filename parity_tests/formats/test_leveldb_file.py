@@ -12,7 +12,7 @@ import pytest
 from converters.errors import CaffeFormatError
 from converters.formats import read_leveldb
 from parity_tests.goldens import GOLDEN
-from parity_tests.leveldb_files import batch, block, database, edit, internal, log, table
+from parity_tests.leveldb_files import batch, block, database, edit, fragment, internal, log, table
 
 Records = list[tuple[bytes, bytes]]
 
@@ -176,6 +176,14 @@ def test_a_log_that_was_cut_is_read_as_leveldb_recovers_it(plyvel: ModuleType, t
         assert found is not None and found == outcome(by_plyvel, plyvel, place), cut
         seen.add(len(found))
     assert seen == set(range(0, 15, 2))
+
+
+@pytest.mark.parametrize("before", [fragment(2, b""), bytes(1 << 15), fragment(1, batch(1, [])) + bytes(40_000)])
+def test_what_old_versions_left_in_logs_is_passed_over(plyvel: ModuleType, before: bytes, tmp_path: Path) -> None:
+    """A beginning without bytes at the end of a block, and room that was reserved and not written."""
+    tail = bytes(-len(before) % (1 << 15)) if len(before) > 100 else b""
+    place = database(tmp_path / "db", logs={3: before + tail + log([batch(1, [(b"a", b"x")])])})
+    assert records(place) == by_plyvel(plyvel, place) == [(b"a", b"x")]
 
 
 def test_a_damaged_log_is_told_where_leveldb_tells_it(plyvel: ModuleType, tmp_path: Path) -> None:
