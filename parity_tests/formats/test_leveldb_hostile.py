@@ -217,7 +217,7 @@ def test_changed_bytes_give_records_or_an_error(name: str, summed: bool, tmp_pat
 def test_a_few_bytes_do_not_ask_for_many(tmp_path: Path) -> None:
     """Keys that share nearly all with the one before; a packed block of entries without bytes of their own."""
     long = block((internal(bytes(60_000) + b"%08d" % n, 257), b"") for n in range(2000))
-    same = a_block(b"")[:-8] + b"\x08\0\0" * 500_000 + struct.pack("<II", 0, 1)
+    same = block([(internal(bytes(1000), 257), b"")])[:-8] + b"\xf0\x07\0\0" * 58_000 + struct.pack("<II", 0, 1)
     for number, data in enumerate((table([long]), table([same]), table([snappy_packed(same)], packing=1))):
         folder = database(tmp_path / str(number), tables={5: data})
         tracemalloc.start()
