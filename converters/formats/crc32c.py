@@ -72,7 +72,7 @@ def _words(rows: np.ndarray, tables: np.ndarray) -> np.ndarray:
 
 @lru_cache
 def _tables(level: int) -> np.ndarray:
-    """What a byte at each place of a row gives, (64, 256), where words are 4 * 16 ** level bytes apart."""
+    """Words (64, 256) that a byte at each place of a row gives, where words are 4 * 16 ** level bytes apart."""
     of_words = [_BITS]
     for _ in range(_WORDS - 1):
         of_words.insert(0, _applied(_step(level), of_words[0]))
@@ -85,7 +85,7 @@ def _tables(level: int) -> np.ndarray:
 
 @lru_cache
 def _step(level: int) -> np.ndarray:
-    """What each bit of a word becomes by 4 * 16 ** level zeros."""
+    """Words (32,) that each bit of a word becomes by 4 * 16 ** level zeros."""
     if level == 0:
         return np.array([_moved(1 << bit, bytes(4)) for bit in range(32)], np.uint32)
     found = _step(level - 1)
@@ -95,5 +95,5 @@ def _step(level: int) -> np.ndarray:
 
 
 def _applied(of_bits: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """What words become, each by what its bits do."""
+    """Words as they become where each bit becomes one of `of_bits`."""
     return np.asarray(np.bitwise_xor.reduce(np.where(words[:, None] & _BITS, of_bits, np.uint32(0)), axis=1))

@@ -20,8 +20,8 @@ import numpy as np
 from ..errors import CaffeFormatError, WireError, place
 from ..safety.limits import check_memory, memory_limit
 from .leveldb_logs import LogFile
+from .leveldb_manifest import read_manifest
 from .leveldb_tables import TableFile
-from .leveldb_version import read_version
 
 _ENTRY = 192
 """Bytes that an entry takes beside its key while the newest are looked for."""
@@ -79,17 +79,17 @@ def _errors_of(path: Path) -> Iterator[None]:
 
 
 def _records(path: Path) -> LevelDbFolder:
-    version = read_version(path)
-    files: tuple[LogFile | TableFile, ...] = (*version.logs, *version.tables)
+    live = read_manifest(path)
+    files: tuple[LogFile | TableFile, ...] = (*live.logs, *live.tables)
     size = sum(file.path.stat().st_size for file in files)
     allowed = memory_limit(size, expansion=_EXPANSION)
     keys: list[bytes] = []
     marks, places = array("Q"), array("q")
-    last, taken = version.sequence, 0
+    last, taken = live.sequence, 0
     for number, file in enumerate(files):
         with place(file.path.name):
             for key, mark, *where in file.entries():
-                if number < len(version.logs):
+                if number < len(live.logs):
                     last = max(last, mark >> 8)
                 elif mark >> 8 > last:  # what LevelDB does not show
                     continue

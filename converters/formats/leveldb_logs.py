@@ -19,7 +19,7 @@ from .crc32c import crc32c
 from .wire import read_varint
 
 DELETE, PUT = range(2)
-"""What an entry does."""
+"""Kinds of entries."""
 LAST_SEQUENCE = (1 << 56) - 1
 
 DAMAGED = "the database is damaged, or was cut"
@@ -29,7 +29,7 @@ _NONE, _FULL, _FIRST, _MIDDLE, _LAST = range(5)
 _BATCH = struct.Struct("<QI")  # sequence number of its first entry, number of entries
 
 
-class Entry(NamedTuple):
+class StoredEntry(NamedTuple):
     """A put or delete: `mark` is its sequence number, and in the lowest byte which it is.
 
     A put's value is `size` bytes, from `start` on in the block of `length` bytes at `offset` of a table, or in the
@@ -50,7 +50,7 @@ class LogFile:
 
     path: Path
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[StoredEntry]:
         """The puts and deletes, in their order."""
         with open_file(self.path) as file:
             for record in read_records(file):
@@ -75,7 +75,7 @@ class _Fragment(NamedTuple):
     data: bytes
 
 
-class Record(NamedTuple):
+class LogRecord(NamedTuple):
     """A record of a log: fragment i begins at `starts[i]` of the data, and at `offsets[i]` of the file."""
 
     data: memoryview
@@ -83,7 +83,7 @@ class Record(NamedTuple):
     offsets: list[int]
 
 
-def read_records(file: BinaryIO) -> Iterator[Record]:
+def read_records(file: BinaryIO) -> Iterator[LogRecord]:
     """The records of a log; WireError for damage, and nothing for one that the end of the file cuts."""
     data, starts, offsets = bytearray(), list[int](), list[int]()
     for fragment in _fragments(file):
@@ -100,7 +100,7 @@ def read_records(file: BinaryIO) -> Iterator[Record]:
         offsets.append(fragment.offset)
         data += fragment.data
         if fragment.kind in (_FULL, _LAST):
-            yield Record(memoryview(data), starts, offsets)
+            yield LogRecord(memoryview(data), starts, offsets)
             data, starts, offsets = bytearray(), [], []
 
 
@@ -135,7 +135,7 @@ def check_sum(data: bytes, masked: int) -> None:
         raise WireError("checksum mismatch", hint=DAMAGED)
 
 
-def _entries(record: Record) -> Iterator[Entry]:
+def _entries(record: LogRecord) -> Iterator[StoredEntry]:
     """The puts and deletes of a batch."""
     data = record.data
     if len(data) < _BATCH.size:
@@ -154,14 +154,14 @@ def _entries(record: Record) -> Iterator[Entry]:
             start, at = read_slice(data, at)
         piece = bisect_right(record.starts, start) - 1
         mark = (sequence + found) << 8 | kind
-        yield Entry(key, mark, record.offsets[piece], 0, start - record.starts[piece], at - start)
+        yield StoredEntry(key, mark, record.offsets[piece], 0, start - record.starts[piece], at - start)
         found += 1
     if at < len(data) or found != count:
         raise WireError(f"a batch of {count} entries that has others", hint=DAMAGED)
 
 
 def read_slice(data: memoryview, at: int) -> tuple[int, int]:
-    """Where bytes begin and end that stand behind their number."""
+    """The beginning and end of bytes that stand behind their number."""
     size, start = read_varint(data, at, len(data))
     if start + size > len(data):
         raise WireError(f"{size} bytes at offset {start} of {len(data)}", hint=DAMAGED)

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from ..errors import WireError, place
 from ..safety.opening import open_file
-from .leveldb_logs import DAMAGED, PUT, Entry, check_sum
+from .leveldb_logs import DAMAGED, PUT, StoredEntry, check_sum
 from .snappy import unpack_snappy
 from .wire import read_varint
 
@@ -33,7 +33,7 @@ class TableFile:
     size: int
     written: int
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[StoredEntry]:
         """The puts and deletes, in the order of their keys."""
         with open_file(self.path) as file:
             for offset, length in _blocks(file, self.size):
@@ -107,7 +107,7 @@ def _unpacked(file: BinaryIO, offset: int, length: int) -> bytes:
     raise WireError(f"a block that is {problem}", hint=hint)
 
 
-def _puts(block: bytes, offset: int, length: int) -> Iterator[Entry]:
+def _puts(block: bytes, offset: int, length: int) -> Iterator[StoredEntry]:
     """The puts and deletes of a block that was read from an offset and length."""
     key = b""
     for shared, start, end, stop in _entries(block):
@@ -117,7 +117,7 @@ def _puts(block: bytes, offset: int, length: int) -> Iterator[Entry]:
         mark = _MARK.unpack_from(key, len(key) - _MARK.size)[0]
         if mark & 0xFF > PUT:
             raise WireError(f"a key of kind {mark & 0xFF}", hint=DAMAGED)
-        yield Entry(key[: -_MARK.size], mark, offset, length, end, stop - end)
+        yield StoredEntry(key[: -_MARK.size], mark, offset, length, end, stop - end)
 
 
 def _entries(block: bytes) -> Iterator[tuple[int, int, int, int]]:

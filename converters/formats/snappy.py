@@ -27,7 +27,7 @@ def unpack_snappy(packed: bytes) -> bytes:
 
 
 def _unpacked(packed: bytes, at: int) -> bytearray:
-    """What the pieces from `at` on give; IndexError where they end too soon."""
+    """The bytes that the pieces from `at` on give; IndexError where they end too soon."""
     found = bytearray()
     while at < len(packed):  # many turns, of which each counts
         tag = packed[at]

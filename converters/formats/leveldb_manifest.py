@@ -1,4 +1,4 @@
-"""What a LevelDB is made of now: CURRENT names the manifest, whose edits say which tables and logs count.
+"""The files that a LevelDB is made of now: CURRENT names the manifest, whose edits say which tables and logs count.
 
 Source: LevelDB's doc/impl.md, version_edit.cc and VersionSet::Recover of version_set.cc.
 """
@@ -22,7 +22,7 @@ _LONGEST_NAME = 256
 
 
 @dataclass(frozen=True)
-class Version:
+class LiveFiles:
     """The logs and tables of a database, and the last sequence number that the tables have."""
 
     logs: tuple[LogFile, ...]
@@ -38,9 +38,9 @@ class _Edits:
     tables: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
-def read_version(folder: Path) -> Version:
+def read_manifest(folder: Path) -> LiveFiles:
     """The logs and tables of a database; WireError where a table is missing, or keys are not in the order of bytes."""
-    edits = _read_manifest(folder)
+    edits = _edits(folder)
     there = {path.name for path in folder.iterdir()}
     tables = {}
     for (_, number), size in sorted(edits.tables.items()):
@@ -53,10 +53,10 @@ def read_version(folder: Path) -> Version:
     logs = sorted(int(name[:-4]) for name in there if re.fullmatch("[0-9]{6,20}\\.log", name))
     first, previous = edits.numbers[_LOG], edits.numbers.get(_PREVIOUS_LOG, 0)
     live = tuple(LogFile(folder / f"{log:06d}.log") for log in logs if log >= first or log == previous)
-    return Version(live, tuple(tables.values()), edits.numbers[_SEQUENCE])
+    return LiveFiles(live, tuple(tables.values()), edits.numbers[_SEQUENCE])
 
 
-def _read_manifest(folder: Path) -> _Edits:
+def _edits(folder: Path) -> _Edits:
     """The edits of the manifest that CURRENT names."""
     with open_file(folder / "CURRENT") as file:
         current = file.read(_LONGEST_NAME)
