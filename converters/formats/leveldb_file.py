@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import CaffeFormatError, WireError, place
 from ..safety.limits import check_memory, memory_limit
 from .leveldb_logs import LogFile
-from .leveldb_manifest import read_manifest
+from .leveldb_manifest import LiveFiles, read_manifest
 from .leveldb_tables import TableFile
 
 _ENTRY = 192
@@ -57,9 +57,9 @@ def read_leveldb(place: str | os.PathLike[str]) -> LevelDbFolder:
     Keys, and where values lie, are read here, and all checksums compared; values are read when they are asked for. What
     is cut at the end of a log, as by a crash, does not count, as for LevelDB.
     """
-    path = Path(place)
+    path = Path(place).resolve()
     with _errors_of(path):
-        found = _records(path)
+        found = _records(path, read_manifest(path))
     if not found.keys:
         raise WireError("the database has no records", path=path)
     return found
@@ -78,10 +78,9 @@ def _errors_of(path: Path) -> Iterator[None]:
         raise WireError(f"it cannot be read: {error.strerror}", path=path) from None
 
 
-def _records(path: Path) -> LevelDbFolder:
-    live = read_manifest(path)
+def _records(path: Path, live: LiveFiles) -> LevelDbFolder:
     files: tuple[LogFile | TableFile, ...] = (*live.logs, *live.tables)
-    size = sum(file.path.stat().st_size for file in files)
+    size = sum(file.size for file in files)
     allowed = memory_limit(size, expansion=_EXPANSION)
     keys: list[bytes] = []
     marks, places = array("Q"), array("q")

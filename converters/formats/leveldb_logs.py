@@ -46,9 +46,10 @@ class StoredEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class LogFile:
-    """A log with puts and deletes."""
+    """A log with puts and deletes, of `size` bytes."""
 
     path: Path
+    size: int
 
     def entries(self) -> Iterator[StoredEntry]:
         """The puts and deletes, in their order."""

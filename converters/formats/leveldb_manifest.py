@@ -48,12 +48,16 @@ def read_manifest(folder: Path) -> LiveFiles:
         name = next((name for name in names if name in there), None)
         if name is None:
             raise WireError(f"the manifest names the table {names[0]}, which is not there", hint=DAMAGED)
-        path = folder / name
-        tables[number] = TableFile(path, size, path.stat().st_mtime_ns)
+        seen = (folder / name).stat()
+        if seen.st_size < size:
+            raise WireError(f"{seen.st_size} bytes, and the manifest says {size}", where=name, hint=DAMAGED)
+        tables[number] = TableFile(folder / name, size, seen.st_mtime_ns)
     logs = sorted(int(name[:-4]) for name in there if re.fullmatch("[0-9]{6,20}\\.log", name))
     first, previous = edits.numbers[_LOG], edits.numbers.get(_PREVIOUS_LOG, 0)
-    live = tuple(LogFile(folder / f"{log:06d}.log") for log in logs if log >= first or log == previous)
-    return LiveFiles(live, tuple(tables.values()), edits.numbers[_SEQUENCE])
+    live = [folder / f"{log:06d}.log" for log in logs if log >= first or log == previous]
+    return LiveFiles(
+        tuple(LogFile(path, path.stat().st_size) for path in live), tuple(tables.values()), edits.numbers[_SEQUENCE]
+    )
 
 
 def _edits(folder: Path) -> _Edits:

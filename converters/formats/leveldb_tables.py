@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,9 +57,8 @@ def _kept_block(table: TableFile, offset: int, length: int) -> bytes:
 
 def _blocks(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
     """Offset and length of each block with records, which follow each other in the file."""
-    length = os.fstat(file.fileno()).st_size
-    if not _FOOTER <= size <= length:
-        raise WireError(f"{length} bytes, and the manifest says {size}", hint=DAMAGED)
+    if size < _FOOTER:
+        raise WireError(f"a table of {size} bytes", hint=DAMAGED)
     file.seek(size - _FOOTER)
     footer = file.read(_FOOTER)
     if not footer.endswith(_MAGIC):
@@ -69,18 +67,18 @@ def _blocks(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
     offset, length, _ = _handle(footer, at)
     if offset + length + _TRAILER.size > size:
         raise WireError(f"an index of {length} bytes at offset {offset}, in a table of {size}", hint=DAMAGED)
+    free = 0
     with place(f"index at {offset}"):
         index = _unpacked(file, offset, length)
-        handles = [_handle(index[start:stop], 0) for _, _, start, stop in _entries(index)]
-    free = 0
-    for offset, length, _ in handles:
-        if (
-            offset < free or offset + length + _TRAILER.size > size
-        ):  # one block for many entries would be there many times
-            problem = f"a block of {length} bytes at offset {offset}, in a table of {size}"
-            raise WireError(problem + (f", where {free} bytes are taken" if offset < free else ""), hint=DAMAGED)
-        free = offset + length + _TRAILER.size
-        yield offset, length
+        for _, _, start, stop in _entries(index):
+            offset, length, _ = _handle(index[start:stop], 0)
+            if offset < free:  # one block for many entries would be there many times
+                problem = f"a block of {length} bytes at offset {offset}, where {free} bytes are taken"
+                raise WireError(problem, hint=DAMAGED)
+            free = offset + length + _TRAILER.size
+            if free > size:
+                raise WireError(f"a block of {length} bytes at offset {offset}, in a table of {size}", hint=DAMAGED)
+            yield offset, length
 
 
 def _handle(data: bytes, at: int) -> tuple[int, int, int]:
