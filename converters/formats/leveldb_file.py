@@ -1,44 +1,49 @@
-"""The records of a LevelDB, Caffe's older kind of database, by plyvel."""
+"""The records of a LevelDB, Caffe's older kind of database: read from its files, and only read.
+
+LevelDB itself locks the folder and changes it when it opens one, and damage that no checksum tells ends the program
+(docs/log.md). Here every length is checked before it is used, nothing is locked or written, and a value is read when it
+is asked for. Of each key the entry with the highest sequence number counts; where that deletes, there is no record.
+"""
 
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from ..errors import CaffeFormatError, LimitError, WireError
-from ..safety.limits import check_memory
-from ..safety.opening import open_file
-from .wire import read_varint
+import numpy as np
 
-_KEY = 64
-"""Bytes of a key beside its own."""
-_FOOTER, _MAGIC = 48, bytes.fromhex("57fb808b247547db")
-"""Bytes at the end of a table, and the last of them."""
-_EXPANSION = 4
-"""Bytes of keys for each byte of the folder; Caffe's are shorter than their records."""
+from ..errors import CaffeFormatError, WireError, place
+from ..safety.limits import check_memory, memory_limit
+from .leveldb_logs import LogFile
+from .leveldb_manifest import LiveFiles, read_manifest
+from .leveldb_tables import TableFile
+
+_ENTRY = 192
+"""Bytes that an entry takes beside its key while the newest are looked for."""
+_EXPANSION = 24
+"""Bytes for each byte of the files: so many does Snappy make of one, and an entry need not have more than eight."""
 
 
 @dataclass(frozen=True)
 class LevelDbFolder:
-    """The records of a LevelDB in the order of their keys; it is open for as long as the program runs."""
+    """The records of a LevelDB in the order of their keys; `places` says in which of the files each lies, and where."""
 
     path: Path
     keys: tuple[bytes, ...]
-    database: Any
+    files: tuple[LogFile | TableFile, ...] = field(repr=False)
+    places: np.ndarray = field(repr=False, compare=False)
 
     def value(self, number: int) -> bytes:
         """The bytes of a record; WireError where they are damaged."""
-        try:
-            found = self.database.get(self.keys[number], verify_checksums=True)
-        except Exception as error:
-            raise WireError(f"record {number} cannot be read: {_said(error)}", path=self.path) from None
-        if found is None:
-            raise WireError(f"record {number} is not there any more", path=self.path)
-        return bytes(found)
+        of_file, *where = self.places[number].tolist()
+        file = self.files[int(of_file)]
+        with _errors_of(self.path), place(file.path.name):
+            return file.value(*where)
 
 
 def is_leveldb(place: Path) -> bool:
@@ -47,81 +52,66 @@ def is_leveldb(place: Path) -> bool:
 
 
 def read_leveldb(place: str | os.PathLike[str]) -> LevelDbFolder:
-    """The records of a LevelDB; CaffeFormatError where plyvel is not installed, or the database cannot be opened.
+    """The records of a LevelDB; WireError for one that is damaged, cut or empty, or has keys in an order of its own.
 
-    LevelDB has no way to read alone: it locks the folder against other programs, and may tidy its files.
+    Keys, and where values lie, are read here, and all checksums compared; values are read when they are asked for. What
+    is cut at the end of a log, as by a crash, does not count, as for LevelDB.
     """
-    return _opened(Path(place).resolve())
-
-
-@lru_cache(maxsize=16)
-def _opened(path: Path) -> LevelDbFolder:
-    try:
-        import plyvel
-    except ImportError:
-        raise CaffeFormatError(
-            "a LevelDB is read by plyvel, which is not installed",
-            path=path,
-            hint="pip install 'fcn-port[leveldb]'; or make an LMDB of it with Caffe's tools",
-        ) from None
-    for table in sorted((*path.glob("*.ldb"), *path.glob("*.sst"))):
-        _check_footer(table, path)
-    try:
-        database = plyvel.DB(os.fsencode(path), create_if_missing=False, paranoid_checks=True)
-        with database.iterator(include_value=False, verify_checksums=True) as keys:
-            found = tuple(_counted(keys, path))
-            _check_end(keys, found)
-    except LimitError as error:
-        raise error.in_file(path) from None
-    except Exception as error:
-        said = _said(error)
-        hint = (
-            "another program has it open"
-            if said.startswith("IO error: lock ")
-            else "the database is damaged, or was cut"
-        )
-        raise WireError(f"a LevelDB that cannot be opened: {said}", path=path, hint=hint) from None
-    if not found:
+    path = Path(place).resolve()
+    with _errors_of(path):
+        found = _records(path, read_manifest(path))
+    if not found.keys:
         raise WireError("the database has no records", path=path)
-    return LevelDbFolder(path, found, database)
+    return found
 
 
-def _check_footer(table: Path, path: Path) -> None:
-    """WireError where the index of a table is beyond its end: LevelDB takes memory first, and ends the program."""
-    with open_file(table) as file:
-        size = os.fstat(file.fileno()).st_size
-        file.seek(max(0, size - _FOOTER))
-        footer = file.read(_FOOTER)
-    if not footer.endswith(_MAGIC):
-        return  # LevelDB says what it is, if it is to read it at all
-    numbers, at = [], 0
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
     try:
-        for _ in range(4):  # where two things are, and how long: filters, and the index
-            number, at = read_varint(footer, at, len(footer))
-            numbers.append(number)
-    except WireError:
-        return
-    if sum(numbers[2:]) > size:
-        problem = f"an index of {numbers[3]} bytes at offset {numbers[2]}, in a table of {size}"
-        raise WireError(problem, path=path, where=table.name, hint="the database is damaged, or was cut")
+        yield
+    except CaffeFormatError as error:
+        raise error.in_file(path) from None
+    except FileNotFoundError as error:
+        problem = f"{Path(str(error.filename)).name} is not there"
+        raise WireError(problem, path=path, hint="this is no LevelDB, or another program changes it just now") from None
+    except OSError as error:
+        raise WireError(f"it cannot be read: {error.strerror}", path=path) from None
 
 
-def _counted(keys: Iterable[bytes], path: Path) -> Iterator[bytes]:
-    """The keys, while they take no more than a folder of this size may ask for: packed, a long one is a few bytes."""
-    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-    taken = 0
-    for key in keys:
-        taken += len(key) + _KEY
-        check_memory(taken, file_size=size, expansion=_EXPANSION, what="its keys would take")
-        yield key
+def _records(path: Path, live: LiveFiles) -> LevelDbFolder:
+    files: tuple[LogFile | TableFile, ...] = (*live.logs, *live.tables)
+    size = sum(file.size for file in files)
+    allowed = memory_limit(size, expansion=_EXPANSION)
+    keys: list[bytes] = []
+    marks, places = array("Q"), array("q")
+    last, taken = live.sequence, 0
+    for number, file in enumerate(files):
+        with place(file.path.name):
+            for key, mark, *where in file.entries():
+                if number < len(live.logs):
+                    last = max(last, mark >> 8)
+                elif mark >> 8 > last:  # what LevelDB does not show
+                    continue
+                taken += len(key) + _ENTRY
+                if taken > allowed:
+                    check_memory(taken, file_size=size, expansion=_EXPANSION, what="its keys would take")
+                keys.append(key)
+                marks.append(mark)
+                places.extend((number, *where))
+    newest = list(_newest(keys, marks))
+    found = np.frombuffer(places, np.int64).reshape(-1, 5)[newest]
+    found.flags.writeable = False
+    return LevelDbFolder(path, tuple(keys[i] for i in newest), files, found)
 
 
-def _check_end(keys: Any, found: tuple[bytes, ...]) -> None:
-    """An error where the keys ended for damage: plyvel asks LevelDB why only when it comes to another one."""
-    if found and keys.prev() != found[-1]:
-        raise WireError("its last records cannot be read")
-
-
-def _said(error: Exception) -> str:
-    text = error.args[0] if error.args else str(error)
-    return (text.decode(errors="replace") if isinstance(text, bytes) else str(text))[:160]
+def _newest(keys: list[bytes], marks: array[int]) -> Iterator[int]:
+    """The numbers of the entries that count, in the order of their keys."""
+    order: Iterable[int] = range(len(keys))
+    if any(first >= second for first, second in pairwise(keys)):
+        newest_first = np.argsort(np.frombuffer(marks, np.uint64), kind="stable")[::-1].tolist()
+        order = sorted(newest_first, key=keys.__getitem__)  # entries of one key stay as they were
+    previous = None
+    for i in order:
+        if keys[i] != previous and marks[i] & 1:
+            yield i
+        previous = keys[i]

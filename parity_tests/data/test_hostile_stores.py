@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-import subprocess
-import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +12,9 @@ import pytest
 
 from converters import CaffeFormatError
 from converters.formats import is_leveldb
-from converters.formats.wire import read_varint, write_varint
 from fcn_port.data import open_dataset
 from fcn_port.data.stored import open_store
-from parity_tests.test_architecture import ROOT
+from parity_tests.leveldb_files import block, database, internal, table
 
 MOST = 96 << 20
 
@@ -41,13 +38,8 @@ def lmdb_of_one_key(root: Path) -> Path:
 
 def leveldb_of_long_keys(root: Path) -> Path:
     """A LevelDB of 2,000 keys of 60 KB that begin as the one before does, which it says in a few bytes."""
-    plyvel = pytest.importorskip("plyvel", reason="LevelDB is read by plyvel: pip install fcn-port[leveldb]")
-    database = plyvel.DB(str(root), create_if_missing=True, block_size=1 << 28, block_restart_interval=1 << 20)
-    for i in range(2000):
-        database.put(bytes(60_000) + b"%08d" % i, b"")
-    database.compact_range()
-    database.close()
-    return root
+    keys = (internal(bytes(60_000) + b"%08d" % number, 257) for number in range(2000))
+    return database(root, tables={5: table([block((key, b"") for key in keys)])})
 
 
 def hdf5_of_no_rows(root: Path) -> Path:
@@ -81,46 +73,6 @@ def test_a_store_takes_memory_by_its_size(kind: str, tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-READ = """
-import sys
-from converters import CaffeFormatError
-from converters.formats import read_leveldb
-try:
-    print(len(read_leveldb(sys.argv[1]).keys))
-except CaffeFormatError as error:
-    print(error)
-"""
-
-
-@pytest.mark.parametrize("ending", ["ldb", "sst"])
-@pytest.mark.parametrize("is_whole", [True, False])
-def test_a_leveldb_whose_index_is_beyond_its_table(is_whole: bool, ending: str, tmp_path: Path) -> None:
-    """In a process of its own, which LevelDB would end; a table that was never finished is LevelDB's to tell of."""
-    plyvel = pytest.importorskip("plyvel", reason="LevelDB is read by plyvel: pip install fcn-port[leveldb]")
-    database = plyvel.DB(str(tmp_path / "a"), create_if_missing=True)
-    database.put(b"0", b"x")
-    database.compact_range()
-    database.close()
-    (table,) = (tmp_path / "a").glob("*.ldb")
-    content, at = bytearray(table.read_bytes()), 0
-    footer = bytes(content[-48:])
-    for _ in range(3):
-        _, at = read_varint(footer, at, 40)
-    content[-48:-8] = (footer[:at] + write_varint(1 << 60)).ljust(40, b"\0")
-    if not is_whole:
-        content[-1] ^= 1  # of what tells a table
-    table.unlink()
-    table.with_suffix(f".{ending}").write_bytes(content)
-    done = subprocess.run(
-        [sys.executable, "-c", READ, tmp_path / "a"], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, (done.returncode, done.stderr)
-    expected = (
-        f"{table.stem}.{ending}: an index of {1 << 60} bytes at offset" if is_whole else "the database has no records"
-    )
-    assert expected in done.stdout, done.stdout
-
-
 def test_a_folder_with_half_of_what_tells_a_leveldb_is_none(tmp_path: Path) -> None:
     for name, is_one in (("CURRENT", False), ("MANIFEST-000002", True)):
         (tmp_path / name).touch()
@@ -132,16 +84,13 @@ def test_a_folder_with_half_of_what_tells_a_leveldb_is_none(tmp_path: Path) -> N
 @pytest.mark.parametrize("damaged", [0, 50, 99])
 def test_no_record_of_a_damaged_leveldb_is_passed_over(damaged: int, tmp_path: Path) -> None:
     """The last ones, too, behind which there is none that would tell; and the damage is not another program's."""
-    plyvel = pytest.importorskip("plyvel", reason="LevelDB is read by plyvel: pip install fcn-port[leveldb]")
-    with plyvel.DB(str(tmp_path / "a"), create_if_missing=True, compression=None, block_size=512) as database:
-        for number in range(100):
-            database.put(b"%08d" % number, b"value %d" % number * 10)
-        database.compact_range()
-    (table,) = (tmp_path / "a").glob("*.ldb")
-    content = table.read_bytes()
-    assert content.count(b"value %d" % damaged * 10) == 1
-    table.write_bytes(content.replace(b"value %d" % damaged * 10, b"wrong %d" % damaged * 10))
-    with pytest.raises(CaffeFormatError, match=r"checksum mismatch\n.*is damaged, or was cut"):
+    puts = [(internal(b"%08d" % number, 257), b"value %d" % number * 10) for number in range(100)]
+    whole = table([block(puts[start : start + 5]) for start in range(0, 100, 5)])
+    assert len(open_store(database(tmp_path / "a", tables={5: whole}), top="data").keys) == 100
+    value = b"value %d" % damaged * 10
+    assert whole.count(value) == 1
+    (tmp_path / "a" / "000005.ldb").write_bytes(whole.replace(value, b"wrong %d" % damaged * 10))
+    with pytest.raises(CaffeFormatError, match=r"000005\.ldb, block at .*checksum mismatch\n.*is damaged, or was cut"):
         open_store(tmp_path / "a", top="data")
 
 

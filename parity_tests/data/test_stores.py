@@ -38,8 +38,6 @@ def stored(root: Path, images: str, labels: str, more: str = "") -> Path:
 @pytest.mark.parametrize("labels", ["labels", "encoded_labels"])
 def test_what_caffes_convert_imageset_wrote(images: str, labels: str, tmp_path: Path) -> None:
     """Raw records are BGR, a picture's file is RGB; both are the picture. Keys differ, so places count."""
-    if images == "leveldb":
-        pytest.importorskip("plyvel", reason="LevelDB is read by plyvel: pip install fcn-port[leveldb]")
     data = open_dataset(stored(tmp_path, images, labels))
     assert len(data.ids) == 3 and data.title == tmp_path.name and len(set(data.ids)) == 3
     for id_, picture, mask in zip(data.ids, PICTURES, MASKS, strict=True):
@@ -56,8 +54,6 @@ def test_what_caffes_convert_imageset_wrote(images: str, labels: str, tmp_path: 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 @pytest.mark.parametrize("images", ["raw", "leveldb"])
 def test_stores_in_folders_whose_names_are_not_utf8(images: str, tmp_path: Path) -> None:
-    if images == "leveldb":
-        pytest.importorskip("plyvel", reason="LevelDB is read by plyvel: pip install fcn-port[leveldb]")
     place = tmp_path / "caf\udce9"
     place.mkdir()
     data = open_dataset(stored(place, images, "labels"))

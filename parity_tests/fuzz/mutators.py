@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 
 from ..hostile import UTF8_NAMES
+from ..leveldb_files import MAGIC, changed_table, resummed_log
 from ..lookup3 import checksum
 from .judge import Change
 
@@ -227,6 +228,19 @@ def tar(data: bytes, seed: int, change: Change) -> bytes:
         block[148:156] = b"%06o\0 " % sum(block)
     raw[here : here + 512] = block
     return gzip.compress(bytes(raw), 1, mtime=0) if packed and r.random() < 0.9 else bytes(raw)
+
+
+def leveldb(data: bytes, seed: int, change: Change) -> bytes:
+    """A block of a table of LevelDB's or a log changed and summed again."""
+    r = random.Random(seed)
+    if r.random() < 0.15:
+        return change(data)
+    if not data.endswith(MAGIC):
+        return resummed_log(change(data))
+    try:
+        return changed_table(data, r.randrange(64), change)
+    except ValueError:  # a table that is damaged already
+        return change(data)
 
 
 def png(data: bytes, seed: int, change: Change) -> bytes:

@@ -2,6 +2,6 @@
 
 NAMES = (
     "prototxt", "solver", "caffemodel", "mean", "h5", "solverstate", "solverstate-h5", "safetensors", "pth", "json",
-    "archive", "submission", "picture", "lmdb", "matlab", "lists", "drawings", "recipe", "recording", "net", "fast",
-    "export", "onnx", "predict", "inspect",
+    "archive", "submission", "picture", "lmdb", "leveldb", "matlab", "lists", "drawings", "recipe", "recording", "net",
+    "fast", "export", "onnx", "predict", "inspect",
 )  # fmt: skip

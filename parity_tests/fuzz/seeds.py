@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from converters.formats import read_leveldb
+
+from ..leveldb_files import block, edit, internal, log, snappy_packed, table
 from ..small_files import PROTOTXT, blob_proto, small_blobs, small_h5, small_v0, small_v1, small_v2
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -335,6 +338,18 @@ def lmdbs() -> Iterator[bytes]:
     """Databases of pixels, of pictures and of label maps, as Caffe's convert_imageset wrote them."""
     for name in ("raw", "encoded", "labels"):
         yield (GOLDEN / "stores" / name / "data.mdb").read_bytes()
+
+
+def leveldbs() -> Iterator[bytes]:
+    """A log and a manifest of Caffe's convert_imageset, a manifest of tables, and tables of records, packed and not."""
+    folder = GOLDEN / "stores" / "leveldb"
+    yield (folder / "000003.log").read_bytes()
+    yield (folder / "MANIFEST-000002").read_bytes()
+    yield log([edit(), edit(tables=[(0, 5, 100), (1, 7, 9)], comparator=None), edit(gone=[(1, 7)], comparator=None)])
+    found = read_leveldb(folder)
+    puts = [(internal(key, 257), found.value(number)) for number, key in enumerate(found.keys)]
+    yield table([block(puts[:2]), block(puts[2:])])
+    yield table([snappy_packed(block(puts))], packing=1)
 
 
 def lists() -> Iterator[bytes]:

@@ -16,7 +16,7 @@ import converters
 import fcn_port
 from converters.escaping import json_text
 from converters.export.python import python_source
-from converters.formats import read_datum, read_lmdb
+from converters.formats import read_datum, read_leveldb, read_lmdb
 from converters.formats.prototxt import format_prototxt
 from converters.formats.solver import format_solver, read_solver
 from converters.formats.solverstate import read_solverstate
@@ -44,6 +44,7 @@ from weights.card import Card
 from weights.errors import WeightsError
 from weights.sidecar import read_record
 
+from ..leveldb_files import around
 from . import mutators, seeds
 from .judge import Target
 
@@ -126,6 +127,18 @@ def lmdb(path: Path) -> None:
     for number in range(len(found.keys)):
         with contextlib.suppress(converters.CaffeFormatError):
             read_datum(found.value(number), path=path, where=str(number))
+
+
+def leveldb(path: Path) -> None:
+    """A file of a database, each of whose records is an image."""
+    folder = path.with_name("folder")
+    try:
+        found = read_leveldb(around(folder, path.read_bytes()))
+        for number in range(len(found.keys)):
+            with contextlib.suppress(converters.CaffeFormatError):
+                read_datum(found.value(number), path=folder, where=str(number))
+    finally:
+        shutil.rmtree(folder)
 
 
 def matlab(path: Path) -> None:
@@ -270,6 +283,8 @@ _TABLE = (
     # which a large process's C library keeps
     Target("picture", picture, seeds.pictures, mutators.png, errors=(ImageError,), expansion=64, times=3),
     Target("lmdb", lmdb, seeds.lmdbs, mutators.plain, expansion=16),
+    # entries, and a block of them unpacked
+    Target("leveldb", leveldb, seeds.leveldbs, mutators.leveldb, expansion=24 + 22),
     Target("matlab", matlab, seeds.matlabs, mutators.matlab, expansion=64),
     Target("lists", lists, seeds.lists, mutators.text),
     Target("drawings", drawings, seeds.drawings, mutators.text, expansion=1 << 12),
