@@ -7,8 +7,18 @@ import random
 import pytest
 
 from converters.errors import CaffeFormatError
+from converters.formats import snappy
 from converters.formats.snappy import unpack_snappy
 from converters.formats.wire import write_varint
+
+
+@pytest.fixture(params=["by cramjam", "by our own code"], autouse=True)
+def _by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways, which give the same bytes and the same words."""
+    if request.param == "by our own code":
+        monkeypatch.setattr(snappy, "_package", lambda: None)
+    else:
+        pytest.importorskip("cramjam", reason="what unpacks quickly: pip install fcn-port[leveldb]")
 
 
 def literal(data: bytes) -> bytes:
