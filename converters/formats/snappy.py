@@ -1,7 +1,7 @@
 """Snappy's compression, undone: LevelDB packs blocks by it. Source: format_description.txt of Snappy.
 
-By cramjam where it is installed, which takes a sixtieth of the time. What that finds damaged is unpacked once more by our own
-code, which says what is wrong.
+By cramjam where it is installed, which takes a sixtieth of the time. What that finds damaged is unpacked once more by
+our own code, which says what is wrong.
 """
 
 from __future__ import annotations
