@@ -163,13 +163,12 @@ class Pooling(Layer):
         )
         return h, w
 
-    @property
-    def windows_inside(self) -> bool:
-        """True where every window has a part of the blob in it, at every size."""
+    def windows_inside(self, size: Sequence[int] = (1, 1)) -> bool:
+        """True where every window has a part of the blob in it, at this size and all larger ones."""
         half = all(2 * p <= k for p, k in zip(self.pad, self.kernel, strict=True))
-        astride = any(p and d > 1 for p, d in zip(self.pad, self.dilation, strict=True))  # a blob smaller than the hole
+        met = all(not p or d <= x for p, d, x in zip(self.pad, self.dilation, size, strict=True))
         covered = all(s <= k for s, k in zip(self.stride, self._extent, strict=True))
-        return half and not astride and (not self.ceil or any(self.pad) or covered)
+        return half and met and (not self.ceil or any(self.pad) or covered)
 
     @property
     def _as_pytorch(self) -> bool:
@@ -177,7 +176,7 @@ class Pooling(Layer):
         import torch
 
         # Rounding up, PyTorch looks at the size to decide about the last window; an exported program could not.
-        return self.windows_inside and not (self.ceil and torch.compiler.is_compiling())
+        return self.windows_inside() and not (self.ceil and torch.compiler.is_compiling())
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
