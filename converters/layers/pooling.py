@@ -163,7 +163,12 @@ class Pooling(Layer):
         )
         return h, w
 
-    def windows_inside(self, size: Sequence[int] = (1, 1)) -> bool:
+    @property
+    def windows_inside(self) -> bool:
+        """True where every window has a part of the blob in it, at every size."""
+        return self.windows_inside_from((1, 1))
+
+    def windows_inside_from(self, size: Sequence[int]) -> bool:
         """True where every window has a part of the blob in it, at this size and all larger ones."""
         half = all(2 * p <= k for p, k in zip(self.pad, self.kernel, strict=True))
         met = all(not p or d <= x for p, d, x in zip(self.pad, self.dilation, size, strict=True))
@@ -176,7 +181,7 @@ class Pooling(Layer):
         import torch
 
         # Rounding up, PyTorch looks at the size to decide about the last window; an exported program could not.
-        return self.windows_inside() and not (self.ceil and torch.compiler.is_compiling())
+        return self.windows_inside and not (self.ceil and torch.compiler.is_compiling())
 
     def forward(
         self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor], *, training: bool = False
