@@ -143,6 +143,8 @@ class _ErrorKept:
         return 0
 
     def __enter__(self) -> _ErrorKept:
+        self.file.seek(0, os.SEEK_END)  # as h5py begins; an error of its first calls ends the process, when Python ends
+        self.file.tell()
         return self
 
     def __exit__(self, *_: object) -> None:

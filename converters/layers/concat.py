@@ -65,6 +65,9 @@ class Concat(Layer):
         return (torch.cat(tuple(bottoms), self.axis),)
 
     def to_onnx(self, out: OnnxLayer) -> None:
+        if len(out.bottoms) == 1:  # of an input OpenCV's classic engine would give memory that nobody wrote
+            out.top("Identity", out.bottoms)
+            return
         out.top("Concat", out.bottoms, axis=self.axis)
 
     def to_python(self, site: Site) -> Form:

@@ -1,8 +1,10 @@
 """Pooling and SPP (pooling_layer.cpp, spp_layer.cpp).
 
-PyTorch's pooling agrees with Caffe's except in three places, which take the slower way here: a pad of more than half
+PyTorch's pooling agrees with Caffe's except in four places, which take the slower way here: a pad of more than half
 the kernel; a stride beyond the kernel, where Caffe keeps a last window that lies outside the blob (its maximum is
--FLT_MAX, its average 0 divided by what is left of the window, which may be nothing); and STOCHASTIC.
+-FLT_MAX, its average 0 divided by what is left of the window, which may be nothing); a pad with a hole, between whose
+places a small blob may lie (-FLT_MAX and place -1, too: naibaf7/caffe, pooling_layer.cpp, MaxPoolForwardND); and
+STOCHASTIC.
 """
 
 from __future__ import annotations
@@ -164,9 +166,14 @@ class Pooling(Layer):
     @property
     def windows_inside(self) -> bool:
         """True where every window has a part of the blob in it, at every size."""
+        return self.windows_inside_from((1, 1))
+
+    def windows_inside_from(self, size: Sequence[int]) -> bool:
+        """True where every window has a part of the blob in it, at this size and all larger ones."""
         half = all(2 * p <= k for p, k in zip(self.pad, self.kernel, strict=True))
+        met = all(not p or d <= x for p, d, x in zip(self.pad, self.dilation, size, strict=True))
         covered = all(s <= k for s, k in zip(self.stride, self._extent, strict=True))
-        return half and (not self.ceil or any(self.pad) or covered)
+        return half and met and (not self.ceil or any(self.pad) or covered)
 
     @property
     def _as_pytorch(self) -> bool:

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -72,7 +72,8 @@ def whole_or_open(to: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
         with whole_file(path_of(to)) as file:
             yield file
     else:
-        with naming(to.name, to):
+        name = getattr(to, "name", None)  # which a file in memory has not, and which of a nameless one is a number
+        with naming(name, to) if isinstance(name, (str, os.PathLike)) else nullcontext():
             yield to
             to.flush()
 

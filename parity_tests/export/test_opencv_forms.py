@@ -172,6 +172,7 @@ NETS = {
                  reduction_param { operation: ASUM axis: 1 coeff: 3 } }""",
     "the largest channel": DATA
     + 'layer { name: "it" type: "ArgMax" bottom: "data" top: "it" argmax_param { axis: 1 } }',
+    "an input put together with nothing": DATA + 'layer { name: "it" type: "Concat" bottom: "data" top: "it" }',
     "a softplus": DATA + 'layer { name: "it" type: "BNLL" bottom: "data" top: "it" }',
     "neighbours within a channel": DATA
     + """layer { name: "it" type: "LRN" bottom: "data" top: "it"

@@ -65,6 +65,38 @@ def test_other_weights_and_layers(name: str) -> None:
     assert agrees(engine, net, x)
 
 
+CHANGES = {
+    "a convolution with holes": ("conv1_2", lambda: nn.Conv2d(4, 4, 3, padding=2, dilation=2)),
+    "a deconvolution with a pad": ("upscore2", lambda: nn.ConvTranspose2d(3, 3, 4, stride=2, padding=1)),
+    "a deconvolution with holes": ("upscore2", lambda: nn.ConvTranspose2d(3, 3, 4, stride=2, dilation=2)),
+    "a deconvolution in groups": ("upscore2", lambda: nn.ConvTranspose2d(3, 3, 4, stride=2, groups=3)),
+    "a pooling with a pad": ("pool5", lambda: nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("name", EXTRAS)
+def test_changed_layers(name: str, change: str) -> None:
+    """Pads behind the front, holes and groups were passed over, and the engine said that it was wrong."""
+    torch.manual_seed(0)
+    net = copy.deepcopy(narrow(FCN8s))
+    layer, make = CHANGES[change]
+    setattr(net, layer, make().requires_grad_(False))
+    engine = engines.make(name, net)
+    for size in ((64, 64), (129, 65)):
+        assert agrees(engine, net, image(net, size))
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_scores_that_are_all_zero_or_none(value: float) -> None:
+    """As before training: no score is off, though there is none to measure by."""
+    net = copy.deepcopy(narrow(FCN8s))
+    for blob in net.parameters():
+        blob.mul_(value)
+    engine = engines.make("onnxruntime", net)
+    np.testing.assert_array_equal(engine(**image(net, (40, 50))), net(**image(net, (40, 50))))
+
+
 @pytest.mark.parametrize("make", FAMILY)
 @pytest.mark.parametrize("name", EXTRAS)
 def test_every_net_of_the_family(name: str, make: type[FCN]) -> None:
@@ -150,6 +182,12 @@ def test_what_cannot_be_run_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         engine_of("onnxruntime", FCN8s)(torch.zeros(1, 3, 8, 8, dtype=torch.float64))
     with pytest.raises(EngineError, match="a Conv2d"):
         engines.make("openvino", torch.nn.Conv2d(3, 1, 1))
+    with pytest.raises(EngineError, match=r"float32 on the CPU, not torch.float64"):
+        engines.make("openvino", copy.deepcopy(narrow(FCN8s)).double())
+    net = copy.deepcopy(narrow(FCNAlexNet))
+    net.norm1.alpha = 0.0
+    with pytest.raises(EngineError, match=r"onnxruntime does not take this net; use --engine torch .*alpha"):
+        engines.make("onnxruntime", net)
     monkeypatch.setattr(engines, "find_spec", lambda module: None)
     with pytest.raises(EngineError, match=r"pip install 'fcn-port\[openvino\]'"):
         engines.make("openvino", narrow(FCN8s))

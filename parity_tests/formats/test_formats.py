@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import SpooledTemporaryFile, TemporaryFile
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -10,7 +14,16 @@ import torch
 from torch import nn
 
 import fcn_port
-from converters import CaffeNet, convert, read_caffemodel, read_prototxt, to_state_dict
+from converters import (
+    CaffeNet,
+    convert,
+    read_caffemodel,
+    read_prototxt,
+    to_state_dict,
+    write_caffemodel,
+    write_hdf5,
+    write_prototxt,
+)
 from fcn_port.nets import FCN8s
 from parity_tests.goldens import compare, format_blobs, formats
 from parity_tests.tolerances import tolerance
@@ -76,3 +89,15 @@ def test_a_changed_net_under_the_same_names_is_not_taken_for_the_hand_written_on
     net = fcn_port.load(tmp_path / "x.safetensors")
     assert isinstance(net, CaffeNet)
     assert fcn_port.trace(net, (100, 100))["conv1_1"] == (1, 4, 296, 296)
+
+
+@pytest.mark.parametrize("opened", [io.BytesIO, TemporaryFile, SpooledTemporaryFile])
+def test_open_files_without_a_name_are_written_to(opened: Callable[[], BinaryIO], tmp_path: Path) -> None:
+    model = read_caffemodel(formats("fcn8s-mini.caffemodel"))
+    writes = (write_caffemodel, write_hdf5, lambda model, file: write_prototxt(model.spec, file))
+    for write in writes:
+        write(model, tmp_path / "file")
+        with opened() as file:
+            write(model, file)
+            file.seek(0)
+            assert file.read() == (tmp_path / "file").read_bytes()

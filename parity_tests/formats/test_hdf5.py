@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import mmap
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from converters.net.parameter_sharing import borrowed_blobs
 from parity_tests.goldens import GOLDEN, formats
 from parity_tests.oracle.client import CaffeAborted, Oracle
 from parity_tests.small_files import PROTOTXT, small_blobs, small_h5
+from parity_tests.test_architecture import ROOT
 
 GOLDENS = sorted(path.name for path in (GOLDEN / "formats").glob("*.h5"))
 A = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -334,6 +337,23 @@ def test_what_the_system_says_while_h5py_writes(method: str, calls: int, error: 
             write_hdf5(CaffeModel(parse_prototxt(PROTOTXT), small_blobs()), file)
         delattr(Failing, method)
     assert found.value is error and failed == [method]
+
+
+PACKED = """
+import gzip, io, sys
+from converters import read_caffemodel, write_hdf5
+try:
+    write_hdf5(read_caffemodel(sys.argv[1]), gzip.GzipFile(fileobj=io.BytesIO(), mode="wb"))
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_file_that_cannot_be_sought_in_is_an_error_and_not_the_end_of_the_process(tmp_path: Path) -> None:
+    """As the first call of h5py's the error left it a file, for which the library asked when Python had ended."""
+    given = [sys.executable, "-c", PACKED, str(formats("fcn8s-mini.caffemodel"))]
+    done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (0, "Seek from end not supported\n")
 
 
 @pytest.mark.oracle

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from converters.export import End, Graph, write_model
 from converters.layers import concat, convolution, crop, eltwise, lrn, neuron, pooling, scale
+from converters.net import Layer
 
 from ..background import Background
-from ..geometry import Rect, Sliding
+from ..geometry import Rect
 from ..graph import Step, StepGraph
 from ..plan import Plan, reads
 from .split import SplitEngine, Weights, last_crops
@@ -101,7 +102,7 @@ def late_model(plan: Plan, graph: StepGraph, weights: Weights) -> PartModel:
     outputs = last_crops(plan, graph)
     for step in plan.late:
         if step.top not in outputs:
-            h, w = (sliding.pad for sliding in step.slidings or (Sliding(1), Sliding(1)))
+            h, w = _pads(step.params)
             _layer(model, step, weights[step.top], list(step.bottoms), (h, w, h, w), constant=None)
     makers = {step.top: step for step in plan.early}
     channels = {name: _channels(makers, name) for name in plan.cut}
@@ -121,6 +122,14 @@ def _channels(makers: dict[str, Step], name: str) -> int:
     return makers[name].features
 
 
+def _pads(params: Layer) -> tuple[int, int]:
+    """A layer's own padding, of height and width."""
+    if isinstance(params, convolution.Convolution):
+        h, w = params.along(2)[2]
+        return h, w
+    return params.pad if isinstance(params, pooling.Pooling) else (0, 0)
+
+
 def _margins(has: Rect, wanted: Rect) -> tuple[int, int, int, int]:
     """The numbers of rows and columns that are missing, in the order of ONNX: top, left, bottom, right."""
     missing = (
@@ -138,13 +147,11 @@ def _layer(
 ) -> None:  # fmt: skip
     params, top = step.params, step.top
     if isinstance(params, convolution.Deconvolution):
-        strides = list(params.along(2)[1])
-        model.node("ConvTranspose", [*bottoms, *_named(model, step, blobs)], top, strides=strides)
+        model.node("ConvTranspose", [*bottoms, *_named(model, step, blobs)], top, **_windows(params, pads))
     elif isinstance(params, convolution.Convolution):
         weights = _convolution_weights(model, step, blobs, constant)
         result = f"{top} before its ReLU" if step.relu else top
-        strides = list(params.along(2)[1])
-        model.node("Conv", [*bottoms, *weights], result, pads=list(pads), strides=strides, group=params.group)
+        model.node("Conv", [*bottoms, *weights], result, **_windows(params, pads))
         if step.relu:
             model.node("Relu", [result], top)
     elif isinstance(params, pooling.Pooling):
@@ -166,6 +173,11 @@ def _layer(
         model.node("Relu", bottoms, top)
     else:
         raise ValueError(f"{step.name}: no ONNX operator is known for layers of type {step.layer.type}")
+
+
+def _windows(params: convolution.Convolution, pads: tuple[int, int, int, int]) -> dict[str, Any]:
+    _, strides, _, dilations = params.along(2)
+    return {"pads": list(pads), "strides": list(strides), "dilations": list(dilations), "group": params.group}
 
 
 def _named(model: _OnnxModel, step: Step, blobs: Sequence[Tensor]) -> list[str]:

@@ -249,7 +249,7 @@ def _pooling(params: pooling.Pooling, bottom: BlobPlace) -> Decision:
         return NoKernel("the place of a global maximum is wanted")
     if params.global_pooling:
         return KernelChoice(name, bottom.size[2:])
-    if not params.windows_inside:
+    if not params.windows_inside_from(bottom.size[2:]):
         return NoKernel("windows that may lie outside the blob")
     return KernelChoice(name, params.kernel, params.stride, params.pad, params.dilation)
 

@@ -257,7 +257,7 @@ class ArenaPlan:
         if maker is None or not isinstance(maker.main.params, pooling.Pooling) or maker.tops[1:] != (value,):
             return False
         inner, outer = self.shapes[maker.bottoms[0]], self.shapes[operation.tops[0]]
-        return maker.main.params.windows_inside and prod(inner[2:]) <= min(prod(outer[2:]), 1 << 24)
+        return maker.main.params.windows_inside_from(inner[2:]) and prod(inner[2:]) <= min(prod(outer[2:]), 1 << 24)
 
     def _where(self, concatenation: FlowStep) -> str:
         names = ", ".join(name for name, _ in self.places.copies[concatenation.tops[0]])
