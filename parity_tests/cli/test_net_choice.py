@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from converters import CaffeNet, NetError, from_state_dict, parse_prototxt, to_deploy, write_caffemodel
 from converters.passes import choosing, prepare
@@ -82,6 +83,27 @@ def test_trace_takes_the_size_of_a_chosen_input(tmp_path: Path, capfd: pytest.Ca
     chosen = ["--stage", "deploy", "--input", "data=1x3x30x40"]
     assert run(["trace", str(tmp_path / "net.prototxt"), *chosen, "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["blobs"]["conv"] == [1, 2, 28, 38]
+
+
+PICTURE = ["picture.png", "--mean", "1,2,3"]
+
+
+@pytest.mark.parametrize(
+    ("command", "size", "told"),
+    [(["predict", *PICTURE], 64, True), (["predict", *PICTURE], 0, False), (["trace"], 64, False),
+     (["serve", "--mean", "1,2,3", "--port", "0", "--check"], 64, True)],
+)  # fmt: skip
+def test_a_shape_that_changes_nothing_is_told(
+    command: list[str], size: int, told: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Of a net that labels images of any size, each at its own."""
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (50, 40)).save("picture.png")
+    verb, *rest = command
+    given = ["--input", f"data=1x3x{size}x{size}"] if size else []
+    assert run([verb, _weights(IMAGES, tmp_path), *rest, *given]) == 0
+    assert capfd.readouterr().err.count("--input changes nothing") == told
 
 
 def test_an_input_that_the_net_does_not_have(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ from parity_tests.runs import NARROW, feed_of, narrow_task, shapes
 
 
 def prepared(folder: Path, recipe: Recipe | None = None, **changes: object) -> object:
-    """The recipe, or another, on small shapes, from a narrow FCN-8s of four classes whose pool3 is a thousand times louder."""
+    """The recipe, or another, on small shapes, from a narrow FCN-8s of four classes whose pool3 is far louder."""
     torch.manual_seed(1)
     data, source = shapes(folder), FCN8s(4, widths=NARROW)
     for name, parameter in source.named_parameters():
