@@ -19,7 +19,7 @@ from .numbers import WORKERS, Number
 from .output import echo, json_option, note, write_json
 from .own_data import DATA_PATH, SMALL, describe_option, looked_at, scored_on_learned, strict_option, void_option
 from .registering import register_option
-from .training_options import loss_options, seed_option, variation_options
+from .training_options import loss_options, refuse_idle, seed_option, variation_options
 
 if TYPE_CHECKING:
     from ..data.inputs import InputChange
@@ -138,6 +138,7 @@ def command(recipe: str | None, solver: Path | None, folder: Path | None, **give
         raise click.UsageError(f"what to train? Name a recipe, or give --solver. Recipes: {', '.join(recipe_names())}")
     if folder is None:
         raise click.UsageError("what to learn from? Say --data FOLDER; `fcn-port data` tells of the published ones")
+    refuse_idle(val_split=given["val_split"], check=given["check"])
     options = TrainOptions(folder=folder, inputs=input_change(given), **given)
     from ..evaluation.processes import device_of_process, joined
     from ..training.distributed import DistributedGroup

@@ -88,6 +88,14 @@ def test_trace_takes_the_size_of_a_chosen_input(tmp_path: Path, capfd: pytest.Ca
 PICTURE = ["picture.png", "--mean", "1,2,3"]
 
 
+def test_a_device_without_numbers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The labels could not be read off it: a traceback."""
+    Image.new("RGB", (50, 40)).save(tmp_path / PICTURE[0])
+    given = [_weights(IMAGES, tmp_path), str(tmp_path / PICTURE[0]), "--mean", "1,2,3", "--device", "meta"]
+    assert run(["predict", *given]) == 2
+    assert "'meta' holds shapes and no numbers" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("command", "size", "told"),
     [(["predict", *PICTURE], 64, True), (["predict", *PICTURE], 0, False), (["trace"], 64, False),
@@ -179,6 +187,20 @@ def test_a_size_is_for_images(
     err = capfd.readouterr().err
     assert "no input of the net is an image" in err and "data 1x10" in err and "--input" in err
     assert [path.name for path in tmp_path.iterdir()] == ["net.caffemodel"]
+
+
+@pytest.mark.parametrize("command", [*FROM_FILES[:4], FROM_FILES[5]], ids=" ".join)
+def test_two_sizes_of_the_image_are_one_too_many(
+    command: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--input was passed over."""
+    monkeypatch.chdir(tmp_path)
+    verb, *options = command
+    given = [verb, _weights(IMAGES, tmp_path), *options, "--size", "30x40", "--input"]
+    assert run([*given, "data=1x3x20x20"]) == 2
+    assert "--size 30x40 and --input data=1x3x20x20: one of them" in capfd.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["net.caffemodel"]
+    assert run([*given, "data=2x3x30x40"]) == 0
 
 
 def test_weights_of_a_net_that_is_several_in_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,8 @@ IDLE = [
     ("report voc-fcn8s --results found.json --limit 3", "--results goes without --limit"),
     ("report voc-fcn8s --results found.json --data own --skip-bad", "--results goes without --skip-bad"),
     ("diff voc-fcn8s voc-fcn16s --blobs score", "--blobs goes with --pictures"),
+    ("train voc-fcn8s --data own --val-split none --val-every 3", "--val-split none goes without --val-every"),
+    ("train voc-fcn8s --data own --no-check --skip-bad", "--no-check goes without --skip-bad"),
     ("view voc-fcn8s --out graph.json --port 8080", "--out goes without --port"),
     ("view voc-fcn8s --out graph.json --browser", "--out goes without --browser"),
     ("fetch voc-fcn8s --from-file nothing", "'nothing' does not exist"),
