@@ -280,12 +280,11 @@ class _Training:
 
     def _init(self) -> list[Any]:
         """The state dicts of the nets to begin with: those of --init, else a solver's `weights`, else a recipe's."""
-        from ..loading import read_weights
-        from .surgery import file_of
+        from .surgery import file_of, states_to_begin_with
 
         recipe = self.source.recipe
         if not self.options.init and self.source.solver.weights:
-            return [read_weights(file).state for file in self.source.solver.weights_files()]
+            return states_to_begin_with(self.source.solver.weights_files())
         wanted = self.options.init or ((recipe.init,) if recipe else ("none",))
         if wanted == ("",):
             raise click.UsageError("what to begin with? Say --init FILE, or --init none to begin from nothing")
@@ -293,7 +292,7 @@ class _Training:
             return []
         first = self.group.processes.first
         files = self.group.processes.from_first([file_of(name) for name in wanted] if first else [])
-        return [read_weights(file).state for file in files]
+        return states_to_begin_with(files)
 
     def _changes(self) -> Any:
         from ..training.changes import Changes

@@ -12,6 +12,7 @@ from converters import CaffeNet, NetError, from_state_dict, parse_prototxt, to_d
 from converters.passes import choosing, prepare
 from fcn_port.cli import run
 from fcn_port.cli.program import cli
+from fcn_port.cli.surgery import states_to_begin_with
 from fcn_port.training import task_of
 from parity_tests.goldens import GOLDEN
 
@@ -201,6 +202,13 @@ def test_two_sizes_of_the_image_are_one_too_many(
     assert "--size 30x40 and --input data=1x3x20x20: one of them" in capfd.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["net.caffemodel"]
     assert run([*given, "data=2x3x30x40"]) == 0
+
+
+def test_a_shape_is_not_of_the_net_that_training_begins_with(tmp_path: Path) -> None:
+    """`train --solver FILE --init OTHER --input image=...` ended: OTHER has no input 'image'."""
+    with choosing(input_shapes={"image": (1, 3, 40, 40)}):
+        (state,) = states_to_begin_with([_weights(VECTORS, tmp_path)])
+    assert state["fc.weight"].shape == (3, 10)
 
 
 def test_weights_of_a_net_that_is_several_in_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
