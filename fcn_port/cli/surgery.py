@@ -76,7 +76,7 @@ def file_of(source: str) -> Path:
     return fetched.path
 
 
-def states_to_begin_with(files: Iterable[Path | str]) -> list[StateDict]:
+def states_to_begin_with(files: Iterable[Path]) -> list[StateDict]:
     """The state dicts of files for a net that learns; --input is that net's, and theirs stay as they are."""
     from ..loading import read_weights
 
