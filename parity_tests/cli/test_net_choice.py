@@ -206,8 +206,9 @@ def test_two_sizes_of_the_image_are_one_too_many(
 
 def test_a_shape_is_not_of_the_net_that_training_begins_with(tmp_path: Path) -> None:
     """`train --solver FILE --init OTHER --input image=...` ended: OTHER has no input 'image'."""
+    init = Path(_weights(VECTORS, tmp_path))
     with choosing(input_shapes={"image": (1, 3, 40, 40)}):
-        (state,) = states_to_begin_with([Path(_weights(VECTORS, tmp_path))])
+        (state,) = states_to_begin_with([init])
     assert state["fc.weight"].shape == (3, 10)
 
 
