@@ -21,4 +21,6 @@ def find_device(name: str) -> Any:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise click.BadParameter(f"'{name}' cannot be used here: {reason}", param_hint="'--device'") from error
+    if device.type == "meta":
+        raise click.BadParameter(f"'{name}' holds shapes and no numbers", param_hint="'--device'")
     return device

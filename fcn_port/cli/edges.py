@@ -16,7 +16,7 @@ from .bringing import here
 from .device import device_option, find_device
 from .given_net import prototxt_option, refuse_picture
 from .inspect import SizeParam
-from .net_choice import net_options
+from .net_choice import net_options, tell_idle_shapes
 from .numbers import Number
 from .output import echo, json_option, write_json
 from .progress import progress_bar
@@ -89,6 +89,7 @@ def command(weights: str, images: tuple[Path, ...], **given: Any) -> int:
     check_is_there(sources)
     net = aligned(load(here(weights), find_device(options.device), prototxt=options.prototxt))
     edge_output(net.spec)
+    tell_idle_shapes(net)
     done: list[dict[str, Path]] = []
     failed: list[Failed] = []
     with progress_bar("images", active=len(sources) > 1, kept="what is done is written") as progress:

@@ -23,7 +23,7 @@ from .given_net import changed_for, prototxt_option
 from .input_options import input_change, input_options
 from .like import card_like
 from .names import classes_option, with_classes
-from .net_choice import net_options
+from .net_choice import net_options, tell_idle_shapes
 from .numbers import WORKERS
 from .output import echo, echo_lines, json_option, note, refuse_to_replace, write_columns, write_json
 from .own_data import DATA_PATH, describe_option, looked_at, refuse_to_replace_files, strict_option, void_option
@@ -171,6 +171,8 @@ class _Evaluations:
         if like is not None:
             attach(net, card_like(like, definition(net)))
         data = self._counted(data, net)
+        if self.processes.first:
+            tell_idle_shapes(net)
         check_threshold(net, self.options.threshold)
         check_crf(net, wanted=self.options.refinement.crf is not None)
         net = run_as_told(net, self.options)

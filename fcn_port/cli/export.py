@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from converters.export import HIGHEST_OPSET, LEAST_SIZE, LOWEST_OPSET, TARGETS, require
+from converters.passes import chosen as choice_of_nets
 from converters.wording import shape_text
 
 from ..export_files import EXPORT_FORMATS
 from .bringing import here
-from .inspect import SizeParam
+from .inspect import SizeParam, input_shapes
 from .net_choice import net_options
 from .output import echo, json_option, note, write_json
 from .progress import progress_bar
 from .registering import register_option
+from .sources import read_runnable
 
 if TYPE_CHECKING:
     from converters.cancelling import ProgressCallback
@@ -74,6 +76,8 @@ def command(weights: str, to: str, out: str | None, prototxt: str | None, as_jso
     _refuse_options_of_others(to, chosen)
     require("onnx" if to == "onnx" else "torch")
     path = here(weights)
+    if chosen["size"] and choice_of_nets().input_shapes:
+        input_shapes(read_runnable(prototxt or str(path)), chosen["size"])
     with progress_bar(weights, active=sys.stderr.isatty(), kept="nothing was written") as progress:
         if to == "onnx":
             report = _export_onnx(path, weights, out, prototxt, progress, chosen)

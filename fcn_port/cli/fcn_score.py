@@ -15,7 +15,7 @@ from .bringing import here
 from .device import device_option, find_device
 from .engine import RunOptions, engine_option, low_memory_option, padded_option, precision_option, run_as_told
 from .given_net import prototxt_option
-from .net_choice import net_options
+from .net_choice import net_options, tell_idle_shapes
 from .numbers import WORKERS
 from .output import echo, json_option, note, write_columns, write_json
 from .own_data import refuse_to_replace_files
@@ -111,6 +111,7 @@ def _net(options: FcnScoreOptions) -> Net:
     from ..loading import load
 
     net = load(here(options.weights), find_device(options.device), prototxt=options.prototxt)
+    tell_idle_shapes(net)
     return run_as_told(net, options)
 
 

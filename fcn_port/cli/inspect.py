@@ -12,7 +12,7 @@ import numpy as np
 from converters.errors import CaffeFormatError, NetError
 from converters.formats import Blobs, read_mean, sniff
 from converters.net import NetSpec, Shape, check_weights_fit, images_at_asked, iter_layer_shapes
-from converters.passes import prepare
+from converters.passes import chosen, prepare
 from converters.wording import shape_text
 
 from .bringing import looks_like_a_name
@@ -181,7 +181,8 @@ def _layer_rows(deploy: NetSpec, blobs: Blobs, size: SizeOption) -> tuple[list[d
 def input_shapes(spec: NetSpec, size: SizeOption) -> dict[str, Shape]:
     """The shapes of the net's inputs, images at `size` with a batch of one; as the net says without a size.
 
-    UsageError where the net has no image, or has weights or a size of its own and does not run at this one.
+    UsageError where the net has no image, or has weights or a size of its own and does not run at this one, and where
+    --input says another one.
     """
     if size is None:
         return dict(spec.inputs)
@@ -191,4 +192,8 @@ def input_shapes(spec: NetSpec, size: SizeOption) -> dict[str, Shape]:
             check_weights_fit(spec, found)
     except NetError as error:
         raise click.UsageError(str(error)) from error
+    for name, shape in chosen().input_shapes.items():
+        if found.get(name, shape)[2:] != shape[2:]:
+            said = f"--size {shape_text(size)} and --input {name}={shape_text(shape)}"
+            raise click.UsageError(f"{said}: one of them says how large the image is")
     return found

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from converters.passes import choosing
+from converters.passes import choosing, chosen
 
 from .option_groups import with_options
 from .output import note
+
+if TYPE_CHECKING:
+    from ..any_net import AnyNet
 
 _TOLD = "fcn_port.cli.warnings"
 """The key of the warnings that were said, in a verb's context."""
@@ -43,6 +46,22 @@ def _level(context: click.Context, parameter: click.Parameter, value: int | None
         raise click.BadParameter(f"{value}: Caffe's levels are numbers of 32 bits", context, parameter)
     if value is not None:
         context.with_resource(choosing(level=value))
+
+
+def idle_shapes(net: AnyNet) -> Iterator[str]:
+    """A note that --input changes nothing, for a net that labels images of any size, each at its own."""
+    from converters.export import takes_any_size
+
+    from ..any_net import spec_of
+
+    if chosen().input_shapes and takes_any_size(spec_of(net)):
+        yield "note: --input changes nothing here: the net takes images of any size, each at its own"
+
+
+def tell_idle_shapes(net: AnyNet) -> None:
+    """Say what `idle_shapes` notes."""
+    for line in idle_shapes(net):
+        note(line)
 
 
 def not_told(notes: Iterable[str]) -> list[str]:

@@ -27,7 +27,7 @@ from .given_net import (
 )
 from .input_options import input_change, input_options
 from .names import name_classes, read_names
-from .net_choice import net_options
+from .net_choice import net_options, tell_idle_shapes
 from .numbers import Number
 from .output import json_lines_option, json_option, note, refuse_to_replace, write_json
 from .own_data import DATA_PATH, describe_option
@@ -279,6 +279,7 @@ def _of_pixels(net: LoadedNet, job: _PredictJob, options: PredictOptions, *, wei
     from .segmenting import WantedFiles, segment_images
 
     refuse_of_others("pixels")
+    tell_idle_shapes(net)
     check_tiles(net, weights, options.tile)
     check_results(net, options)
     check_rasterio(wanted=options.geotiff or options.polygons)

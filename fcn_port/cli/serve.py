@@ -17,7 +17,7 @@ from .device import device_option
 from .engine import engine_option, low_memory_option, padded_option, precision_option, run_as_told
 from .given_net import NetOptions, check_inputs, like_option, load_as_told, prototxt_option
 from .input_options import input_change, input_options
-from .net_choice import net_options
+from .net_choice import net_options, tell_idle_shapes
 from .numbers import MOST_THREADS, Number
 from .output import echo, note
 from .registering import register_option
@@ -150,11 +150,15 @@ def _serve(weights: str, listening: socket.socket, options: ServeOptions) -> int
 def _app(weights: str, options: ServeOptions) -> ASGIApp:
     import torch
 
+    from ..detection import finds_objects
+    from ..predict.meaning import names_images
     from ..serving import ServerLimits, make_app
 
     torch.set_num_threads(1)  # the threads that call are as many as the cores: docs/threads.md
     net = load_as_told(weights, options)
     check_inputs(net, weights)
+    if not (finds_objects(net) or names_images(net)):
+        tell_idle_shapes(net)
     limits = ServerLimits(
         most_bytes=options.most_megabytes << 20,
         most_pixels=int(options.most_megapixels * 1e6),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from converters.errors import CaffeFormatError
+from converters.passes import choosing
 from converters.wording import shape_text
 
 from .bringing import bring_file, looks_like_a_name
@@ -18,7 +19,7 @@ from .output import echo, json_option, note, refuse_to_replace, write_columns, w
 from .registering import register_option
 
 if TYPE_CHECKING:
-    from ..surgery import Surgery
+    from ..surgery import StateDict, Surgery
 
 
 @click.command("surgery")
@@ -73,6 +74,14 @@ def file_of(source: str) -> Path:
     if not fetched.already_there:
         note(fetched.explanation)
     return fetched.path
+
+
+def states_to_begin_with(files: Iterable[Path]) -> list[StateDict]:
+    """The state dicts of files for a net that learns; --input is that net's, and theirs stay as they are."""
+    from ..loading import read_weights
+
+    with choosing(input_shapes={}):
+        return [read_weights(file).state for file in files]
 
 
 def _classes(text: str | None) -> int | Mapping[str, int] | None:

@@ -19,7 +19,7 @@ from .numbers import WORKERS, Number
 from .output import echo, json_option, note, write_json
 from .own_data import DATA_PATH, SMALL, describe_option, looked_at, scored_on_learned, strict_option, void_option
 from .registering import register_option
-from .training_options import loss_options, seed_option, variation_options
+from .training_options import loss_options, refuse_idle, seed_option, variation_options
 
 if TYPE_CHECKING:
     from ..data.inputs import InputChange
@@ -138,6 +138,7 @@ def command(recipe: str | None, solver: Path | None, folder: Path | None, **give
         raise click.UsageError(f"what to train? Name a recipe, or give --solver. Recipes: {', '.join(recipe_names())}")
     if folder is None:
         raise click.UsageError("what to learn from? Say --data FOLDER; `fcn-port data` tells of the published ones")
+    refuse_idle(val_split=given["val_split"], check=given["check"])
     options = TrainOptions(folder=folder, inputs=input_change(given), **given)
     from ..evaluation.processes import device_of_process, joined
     from ..training.distributed import DistributedGroup
@@ -279,12 +280,11 @@ class _Training:
 
     def _init(self) -> list[Any]:
         """The state dicts of the nets to begin with: those of --init, else a solver's `weights`, else a recipe's."""
-        from ..loading import read_weights
-        from .surgery import file_of
+        from .surgery import file_of, states_to_begin_with
 
         recipe = self.source.recipe
         if not self.options.init and self.source.solver.weights:
-            return [read_weights(file).state for file in self.source.solver.weights_files()]
+            return states_to_begin_with(self.source.solver.weights_files())
         wanted = self.options.init or ((recipe.init,) if recipe else ("none",))
         if wanted == ("",):
             raise click.UsageError("what to begin with? Say --init FILE, or --init none to begin from nothing")
@@ -292,7 +292,7 @@ class _Training:
             return []
         first = self.group.processes.first
         files = self.group.processes.from_first([file_of(name) for name in wanted] if first else [])
-        return [read_weights(file).state for file in files]
+        return states_to_begin_with(files)
 
     def _changes(self) -> Any:
         from ..training.changes import Changes

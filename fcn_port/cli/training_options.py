@@ -11,6 +11,7 @@ from ..training.choices import LossName
 from .inspect import SizeParam
 from .numbers import Number
 from .option_groups import with_options
+from .together import only_without
 
 
 def _class_weights(
@@ -74,6 +75,14 @@ def loss_options(command: Any) -> Any:
 def variation_options(command: Any) -> Any:
     """The options that vary images."""
     return with_options(command, _VARIATION)
+
+
+def refuse_idle(*, val_split: str | None, check: bool | None) -> None:
+    """UsageError for options about scores where nothing is scored, and about what a look finds where none is taken."""
+    if val_split == "none":
+        only_without("--val-split none", {"val_data", "val_every", "val_limit"})
+    if check is False:
+        only_without("--no-check", {"skip_bad"})
 
 
 def _seed(context: click.Context, parameter: click.Parameter, value: int | None) -> int | None:

@@ -19,6 +19,7 @@ from ..training.losses import FocalLoss, Loss
 from ..training.prepare import Prepared
 from ..training.source import TrainingSource
 from ..training.translation import equal_memory
+from .net_choice import idle_shapes
 from .output import duration, note
 
 
@@ -85,6 +86,8 @@ def describe(prepared: Prepared, data: DataSet, source: TrainingSource, *, resum
     if not resumed:
         yield from _beginning(prepared.beginning)
     yield from _learning(prepared, source)
+    if source.net is None:
+        yield from idle_shapes(prepared.task.net)
 
 
 def _input(recipe: InputRecipe, feed: Feed) -> str:

@@ -24,6 +24,7 @@ from .net_choice import net_options
 from .output import echo, note, refuse_to_replace
 from .registering import register_option
 from .sources import is_definition, read_runnable
+from .together import only_without
 
 if TYPE_CHECKING:
     from ..nets import Net
@@ -76,6 +77,8 @@ def command(what: str, **given: Any) -> None:
     options = ViewOptions(**given)
     refuse_to_replace(options.out, (what, options.golden))
     _refuse_without_weights(what, options)
+    if options.out is not None:
+        only_without("--out", {"port", "browser"} if options.browser else {"port"})
     if options.out is not None and options.viewer == "netron":
         raise click.UsageError("--out writes a file for Model Explorer, and --viewer netron opens another program")
     viewer = None if options.out is not None else options.viewer or _installed()

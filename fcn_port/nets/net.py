@@ -6,10 +6,12 @@ outputs, blobs, and one card of what is known of them. Nobody has to ask which c
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from converters.execution import ByAnyName, CaffeNet
 from converters.net import NetSpec, Shape, infer_shapes
@@ -124,6 +126,20 @@ class Wrapper(ByAnyName, Net):
     @property
     def outputs(self) -> tuple[str, ...]:
         return as_net(self.net).outputs
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As in every module; a state dict with the keys of the net inside, which has them without `net.`, is taken."""
+        given = set(state_dict) if isinstance(state_dict, Mapping) else set()
+        of_the_net = not given & self.state_dict().keys() and bool(given & self.net.state_dict().keys())
+        load = self.net.load_state_dict if of_the_net else super().load_state_dict
+        return load(state_dict, strict=strict, assign=assign)
+
+    def train(self, mode: bool = True) -> Self:
+        """As in every module; a warning where somebody means to train, as no pass gives gradients."""
+        if mode:
+            said = "this net gives no gradients: train the net that it was made of, its `.net`, and make another of it"
+            warnings.warn(said, stacklevel=2)
+        return super().train(mode)
 
     def blobs(self, /, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
         return as_net(self.net).blobs(*inputs, **named)

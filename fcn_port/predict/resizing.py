@@ -25,13 +25,13 @@ def resize(image: np.ndarray, size: tuple[int, int], *, factor: float | None = N
     if (height, width) == (2 * size[0], 2 * size[1]):  # halving takes the mean of four pixels
         total = image.reshape(size[0], 2, size[1], 2, -1).astype(np.int32).sum((1, 3))
         return np.asarray((total + 2) >> 2, np.uint8)
+    found = np.full((*size, image.shape[2]), 2, np.int32)  # first: what there is no memory for ends here, at once
     columns, across = _weights(width, size[1], factor)
     outside = (columns[:, 0] < 0) | (columns[:, 1] >= width)
     # One pixel alone; of rows two are mixed, even where they are one.
     across[outside] = (1 << _BITS, 0)
     left, right = columns.clip(0, width - 1).T
     rows, down = _weights(height, size[0], factor)
-    found = np.full((*size, image.shape[2]), 2, np.int32)
     for places, shares in zip(rows.clip(0, height - 1).T, down.T, strict=True):
         row = image[places]
         wide = row[:, left] * across[:, :1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from PIL import Image
@@ -48,15 +48,18 @@ def _classes(seen: Segmentation) -> Iterator[dict[str, Any]]:
         yield {"label": each.label, "name": each.name, "share": each.share, "colour": colour, "drawn": each.drawn}
 
 
-def of_output(sight: Sight, output: str | None) -> Sight:
-    """The answer of the output that a request names, else of all of them; 400 for an output that there is not."""
-    if output is None:
+def of_output(sight: Sight, output: str | None, names: Sequence[str] = ()) -> Sight:
+    """The answer of the output that a request names, else of all of them; 400 for an output that there is not.
+
+    `names` are the net's own; an answer of its only output stands under none.
+    """
+    if output is None or [output] == list(names):
         return sight
     outputs = sight if isinstance(sight, Mapping) else {}
     if output in outputs:
         return {output: outputs[output]}
     there = ", ".join(map(repr, filter(None, outputs)))
-    raise RefusedRequest(400, f"the net has no output {output[:64]!r}; it has {there or 'one, which needs no name'}")
+    raise RefusedRequest(400, f"the net has no output {output[:64]!r}; it has {there or ', '.join(map(repr, names))}")
 
 
 def coco_results(sight: Sight, image: int | str) -> list[dict[str, Any]]:

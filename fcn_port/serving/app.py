@@ -183,7 +183,7 @@ class Service:
             raise RefusedRequest(422, terminal(str(error).partition("\n")[0])) from error
 
     def _response(self, sight: Sight, asked: _Asked, began: float) -> Response:
-        seconds, sight = time.monotonic() - began, answers.of_output(sight, asked.output)
+        seconds, sight = time.monotonic() - began, answers.of_output(sight, asked.output, self.net.outputs)
         if asked.format == "json":
             return _json({"net": self.net.name, "seconds": seconds, **answers.to_json(sight)})
         if asked.format == "coco":

@@ -23,13 +23,14 @@ class ServerLimits:
 @dataclass(frozen=True, kw_only=True)
 class ServedNet:
     """A net as the server tells of it: its name, what it finds ("labels", "values", "classes" or "objects"), classes
-    and engine; `kind` of image is "bands" for one that takes every stored channel."""
+    and engine; `kind` of image is "bands" for one that takes every stored channel. `outputs` are their names."""
 
     name: str
     finds: str
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     engine: str
     kind: str = "color"
+    outputs: tuple[str, ...] = ()
 
 
 class RefusedRequest(Exception):

@@ -78,7 +78,10 @@ def _near(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def served_net(net: Net, name: str) -> ServedNet:
     """The record of a net that is served under `name`."""
-    return ServedNet(name=name, finds=_finds(net), classes=dict(net.classes), engine=net.engine, kind=kind_of(net))
+    return ServedNet(
+        name=name, finds=_finds(net), classes=dict(net.classes), engine=net.engine, kind=kind_of(net),
+        outputs=tuple(net.outputs),
+    )  # fmt: skip
 
 
 def _finds(net: Net) -> str:

@@ -63,10 +63,13 @@ def _loss_choice(source: TrainingSource, data: DataSet, changes: Changes) -> Los
         if len(data.classes) != 1:
             raise TrainingError(f"class weights are for one labelling; {data.title} has {len(data.classes)}")
         weights = median_frequency_weights(data)
+    gamma = changes.gamma
+    if gamma is None and recipe is not None and changes.loss in (None, recipe.loss):
+        gamma = recipe.gamma  # which is of the recipe's own loss
     return LossChoice(
         name=changes.loss or (recipe.loss if recipe is not None else None),
         class_weights=tuple(float(value) for value in weights),
-        gamma=changes.gamma if changes.gamma is not None or recipe is None else recipe.gamma,
+        gamma=gamma,
         balanced=changes.balance,
     )
 

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from converters import CaffeNet, NetError, from_state_dict, parse_prototxt, to_deploy, write_caffemodel
 from converters.passes import choosing, prepare
 from fcn_port.cli import run
 from fcn_port.cli.program import cli
+from fcn_port.cli.surgery import states_to_begin_with
 from fcn_port.training import task_of
 from parity_tests.goldens import GOLDEN
 
@@ -82,6 +84,35 @@ def test_trace_takes_the_size_of_a_chosen_input(tmp_path: Path, capfd: pytest.Ca
     chosen = ["--stage", "deploy", "--input", "data=1x3x30x40"]
     assert run(["trace", str(tmp_path / "net.prototxt"), *chosen, "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["blobs"]["conv"] == [1, 2, 28, 38]
+
+
+PICTURE = ["picture.png", "--mean", "1,2,3"]
+
+
+def test_a_device_without_numbers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The labels could not be read off it: a traceback."""
+    Image.new("RGB", (50, 40)).save(tmp_path / PICTURE[0])
+    given = [_weights(IMAGES, tmp_path), str(tmp_path / PICTURE[0]), "--mean", "1,2,3", "--device", "meta"]
+    assert run(["predict", *given]) == 2
+    assert "'meta' holds shapes and no numbers" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "size", "told"),
+    [(["predict", *PICTURE], 64, True), (["predict", *PICTURE], 0, False), (["trace"], 64, False),
+     (["serve", "--mean", "1,2,3", "--port", "0", "--check"], 64, True)],
+)  # fmt: skip
+def test_a_shape_that_changes_nothing_is_told(
+    command: list[str], size: int, told: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Of a net that labels images of any size, each at its own."""
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (50, 40)).save("picture.png")
+    verb, *rest = command
+    given = ["--input", f"data=1x3x{size}x{size}"] if size else []
+    assert run([verb, _weights(IMAGES, tmp_path), *rest, *given]) == 0
+    assert capfd.readouterr().err.count("--input changes nothing") == told
 
 
 def test_an_input_that_the_net_does_not_have(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -157,6 +188,28 @@ def test_a_size_is_for_images(
     err = capfd.readouterr().err
     assert "no input of the net is an image" in err and "data 1x10" in err and "--input" in err
     assert [path.name for path in tmp_path.iterdir()] == ["net.caffemodel"]
+
+
+@pytest.mark.parametrize("command", [*FROM_FILES[:4], FROM_FILES[5]], ids=" ".join)
+def test_two_sizes_of_the_image_are_one_too_many(
+    command: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--input was passed over."""
+    monkeypatch.chdir(tmp_path)
+    verb, *options = command
+    given = [verb, _weights(IMAGES, tmp_path), *options, "--size", "30x40", "--input"]
+    assert run([*given, "data=1x3x20x20"]) == 2
+    assert "--size 30x40 and --input data=1x3x20x20: one of them" in capfd.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["net.caffemodel"]
+    assert run([*given, "data=2x3x30x40"]) == 0
+
+
+def test_a_shape_is_not_of_the_net_that_training_begins_with(tmp_path: Path) -> None:
+    """`train --solver FILE --init OTHER --input image=...` ended: OTHER has no input 'image'."""
+    init = Path(_weights(VECTORS, tmp_path))
+    with choosing(input_shapes={"image": (1, 3, 40, 40)}):
+        (state,) = states_to_begin_with([init])
+    assert state["fc.weight"].shape == (3, 10)
 
 
 def test_weights_of_a_net_that_is_several_in_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

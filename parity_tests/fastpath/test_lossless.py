@@ -342,3 +342,25 @@ def test_a_layer_that_no_padding_reaches_reads_the_image_too(kind: str) -> None:
         x = torch.randn(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
         for name, value in net(x).items():
             assert torch.allclose(quick(x)[name], value, rtol=0, atol=1e-12), name
+
+
+def test_weights_are_taken_with_the_keys_of_the_net() -> None:
+    """And with its own, as PyTorch has them."""
+    net, other = filled(narrow(FCN8s)), narrow(FCN8s)
+    quick = fcn_port.fast(other, convolutions="torch")
+    for state in (net.state_dict(), fcn_port.fast(net, convolutions="torch").state_dict()):
+        other.load_state_dict({key: torch.zeros_like(value) for key, value in net.state_dict().items()})
+        quick.load_state_dict(state)
+        assert all(torch.equal(value, net.state_dict()[key]) for key, value in other.state_dict().items())
+    with pytest.raises(RuntimeError, match="Unexpected"):
+        quick.load_state_dict({**net.state_dict(), "other.weight": torch.zeros(1)})
+    with pytest.raises(RuntimeError, match="Missing"):
+        quick.load_state_dict({})
+
+
+def test_who_means_to_train_a_fast_net_is_told() -> None:
+    """PyTorch says, a pass later, that an element 0 of tensors does not require grad."""
+    quick = fcn_port.fast(narrow(FCN8s), convolutions="torch")
+    with pytest.warns(UserWarning, match="gives no gradients: train the net that it was made of"):
+        quick.train()
+    assert quick.training and not quick.eval().training

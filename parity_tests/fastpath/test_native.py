@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fcn_port
+from converters.passes import choosing
 from fcn_port.errors import EngineError
 from fcn_port.fastpath import engines
 from fcn_port.fastpath.kernels import Kernel, make_kernel
@@ -233,3 +234,9 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, empty_cache: Path, monke
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setattr(build, "cache_folder", lambda: tmp_path / "file" / "native")
     assert why_not() is None
+
+
+def test_the_trial_is_not_of_inputs_that_somebody_chose() -> None:
+    """The first `predict --input data=...` on a machine ended: the net for trial has no input 'data'."""
+    with choosing(input_shapes={"data": (1, 3, 8, 8), "x": (1, 3, 8, 8)}):
+        assert self_check._trial() is None

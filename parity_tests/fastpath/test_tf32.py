@@ -38,6 +38,7 @@ def test_an_interrupt_leaves_no_setting_of_tf32_and_nobody_waiting(
 
     before, traced = torch.backends.cudnn.allow_tf32, sys.gettrace()
     torch.backends.cudnn.allow_tf32 = not allowed
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 tells of opcodes where a frame had it before settrace
     try:
         interrupted = True
         while interrupted:

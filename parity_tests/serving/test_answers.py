@@ -227,7 +227,7 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "a bomb": ({"body": tall_png(2**31 - 1, 2**31 - 1)}, 4, ""),
     "an unknown format": ({"query": "?format=%1b[31m"}, 400, "there is no format"),
     "an unknown parameter": ({"query": "?path=/etc/passwd"}, 400, "there is no parameter 'path'"),
-    "an unknown output": ({"query": "?format=coco&output=x"}, 400, "no output 'x'; it has one, which needs no name"),
+    "an unknown output": ({"query": "?format=coco&output=x"}, 400, "no output 'x'; it has 'score'"),
     "a long id": ({"query": "?format=coco&image_id=" + "9" * 200}, 400, "longer than 128"),
     "a form without a boundary": ({"headers": {"content-type": "multipart/form-data"}}, 400, "not a form"),
     "a form that was cut short": ({"body": FORM[:-12], "headers": IS_FORM}, 400, "it was cut short"),

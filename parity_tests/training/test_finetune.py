@@ -20,7 +20,7 @@ from fcn_port.cli import run
 from fcn_port.data import DataError
 from fcn_port.loading import load
 from fcn_port.nets import FCN8s, definition
-from fcn_port.training import find_recipe
+from fcn_port.training import Recipe, find_recipe
 from fcn_port.training.best import Best, read_best
 from fcn_port.training.changes import Changes
 from fcn_port.training.curves import draw_curves, read_curves
@@ -34,15 +34,15 @@ from fcn_port.training.transforms import Variation
 from parity_tests.runs import NARROW, feed_of, narrow_task, shapes
 
 
-def prepared(folder: Path, **changes: object) -> object:
-    """The recipe on small shapes, from a narrow FCN-8s of four classes whose pool3 is a thousand times louder."""
+def prepared(folder: Path, recipe: Recipe | None = None, **changes: object) -> object:
+    """The recipe, or another, on small shapes, from a narrow FCN-8s of four classes whose pool3 is far louder."""
     torch.manual_seed(1)
     data, source = shapes(folder), FCN8s(4, widths=NARROW)
     for name, parameter in source.named_parameters():
         if name.startswith(("conv", "fc")) and parameter.ndim == 4:
             torch.nn.init.kaiming_normal_(parameter)
     return prepare(
-        source_of_recipe(find_recipe("finetune")), data, sources=[source.state_dict()], workers=0,
+        source_of_recipe(recipe or find_recipe("finetune")), data, sources=[source.state_dict()], workers=0,
         changes=Changes(max_iter=40, **changes),  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -152,6 +152,15 @@ def test_losses_and_variations_are_chosen_for_a_recipe(tmp_path: Path) -> None:
     assert made.settings["losses"][0]["type"] == "FocalLoss"  # type: ignore[attr-defined]
     plain = prepared(tmp_path)
     assert isinstance(plain.task.losses[0], SoftmaxWithLoss) and plain.feed.variation == Variation(0, True)  # type: ignore[attr-defined]
+
+
+def test_the_gamma_of_a_recipe_goes_with_its_own_loss(tmp_path: Path) -> None:
+    """--loss softmax was refused for a gamma that nobody had given."""
+    recipe = replace(find_recipe("finetune"), loss="focal", gamma=3.0)
+    (own,) = prepared(tmp_path, recipe).task.losses  # type: ignore[attr-defined]
+    assert isinstance(own, FocalLoss) and own.gamma == 3
+    (plain,) = prepared(tmp_path, recipe, loss="softmax").task.losses  # type: ignore[attr-defined]
+    assert isinstance(plain, SoftmaxWithLoss)
 
 
 def test_an_image_that_cannot_be_read_gives_way_to_the_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -207,6 +207,8 @@ def test_a_choice_replaces_the_softmax_and_keeps_its_fields() -> None:
     [
         (SoftmaxWithLoss(normalization="BATCH_SIZE"), LossChoice("dice"), "say --normalization VALID"),
         (SoftmaxWithLoss(), LossChoice(gamma=1.0), "say --loss focal"),
+        (SoftmaxWithLoss(), LossChoice("dice", gamma=1.0), "say --loss focal"),
+        (SoftmaxWithLoss(), LossChoice("softmax+dice", gamma=1.0), "say --loss focal"),
         (SoftmaxWithLoss(), LossChoice(balanced=True), "--balance is for SigmoidCrossEntropyLoss"),
         (SigmoidCrossEntropyLoss(), LossChoice("focal"), "the net has none"),
         (SigmoidCrossEntropyLoss(), LossChoice(class_weights=(1.0, 2.0)), "the net has none"),

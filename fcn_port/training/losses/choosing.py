@@ -30,10 +30,9 @@ class LossChoice:
 def chosen(losses: Sequence[Loss], choice: LossChoice) -> tuple[Loss, ...]:
     """The losses after a choice; TrainingError where there is none that it can be of."""
     plain = [loss for loss in losses if isinstance(loss, SoftmaxWithLoss)]
-    if choice.name in (None, "softmax"):
-        if choice.gamma is not None:
-            raise TrainingError("gamma is the focal loss's: say --loss focal with it")
-    elif not plain:
+    if choice.gamma is not None and choice.name != "focal":
+        raise TrainingError("gamma is the focal loss's: say --loss focal with it")
+    if choice.name not in (None, "softmax") and not plain:
         raise TrainingError(f"--loss {choice.name} replaces a SoftmaxWithLoss, and the net has none")
     if choice.class_weights and not plain:
         raise TrainingError("class weights are those of a SoftmaxWithLoss, and the net has none")
