@@ -72,6 +72,8 @@ def test_numbers_in_another_order_are_no_operand_and_no_rows_of_a_product() -> N
     assert apart.spread((2, 3, 4, 4)) is None
     turned, top = BlobPlace(0, 0, (2, 6, 5, 4), (120, 1, 6, 30)), BlobPlace(1, 0, (2, 6, 7), (42, 7, 1))
     assert of_product(2, turned, top) is None
+    assert not BlobPlace(0, 0, (1, 2, 2, 2), (8, 1, 4, 2)).is_in_order
+    assert BlobPlace(0, 0, (2, 1, 4), (24, 1, 6)).by_last_axis is None
 
 
 @pytest.mark.parametrize("seed", range(20))
