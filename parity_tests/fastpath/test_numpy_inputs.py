@@ -90,3 +90,14 @@ def test_places_that_lead_out_of_a_blob() -> None:
     for run in (lambda: quick(x), lambda: net(torch.from_numpy(x))):
         with pytest.raises(NetError, match=said):
             run()
+
+
+def test_a_size_that_the_net_does_not_take_is_told_by_layer() -> None:
+    """By `explain` in the words of a pass."""
+    product = 'layer { name: "i" type: "InnerProduct" bottom: "a" top: "i" inner_product_param { num_output: 2 } }'
+    net = NumpyNet(prepare(parse_prototxt(TEXT + product)), {"i.weight": np.ones((2, 12)), "i.bias": np.ones(2)})
+    with pytest.raises(NetError) as of_pass:
+        net(np.ones((1, 2, 3, 3)))
+    with pytest.raises(NetError, match="layer 'i'") as of_explain:
+        net.explain((3, 3))
+    assert str(of_explain.value) == str(of_pass.value)
