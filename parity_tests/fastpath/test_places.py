@@ -66,6 +66,12 @@ def test_only_channels_are_written_where_a_concatenation_wants_them() -> None:
     ]  # fmt: skip
 
 
+def test_a_blob_that_no_other_is_read_for_has_a_place() -> None:
+    parameter = "Parameter p: -> p | parameter_param { shape { dim: [1, 4, 8, 8] } }"
+    found = placed(parameter, "Eltwise e: data p -> e")
+    assert found.values["p"].is_image and not found.views
+
+
 def test_numbers_in_another_order_are_no_operand_and_no_rows_of_a_product() -> None:
     """One number for each channel, a part of a blob whose axes were exchanged; and rows whose columns lie apart."""
     apart = BlobPlace(0, 0, (2, 3, 1, 1), (30, 5, 1, 1))
