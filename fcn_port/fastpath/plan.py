@@ -70,7 +70,8 @@ def make_plan(
     early: list[Step] = []
     late: list[Step] = []
     for step in graph.steps:
-        blob = _follow(step, blobs)
+        keeps_size = bool(step.bottoms) and shapes[step.top][2:] == shapes[step.bottoms[0]][2:]
+        blob = _follow(step, blobs, keeps_size=keeps_size)
         if blob is None or step.top in blobs:
             late.append(step)
         else:
@@ -95,7 +96,7 @@ def _input(size: tuple[int, int]) -> Blob:
     return Blob(rows, cols, True, everything, everything)
 
 
-def _follow(step: Step, blobs: Mapping[str, Blob]) -> Blob | None:
+def _follow(step: Step, blobs: Mapping[str, Blob], *, keeps_size: bool) -> Blob | None:
     """The output of a step as far as it is seen; None where what is known of its bottoms does not suffice."""
     if any(bottom not in blobs for bottom in step.bottoms):
         return None
@@ -106,10 +107,10 @@ def _follow(step: Step, blobs: Mapping[str, Blob]) -> Blob | None:
         return bottom
     if len(bottoms) != 1 or (bottom.zero and not is_convolution(step.params)):  # what no padding reaches saves nothing
         return None
-    if step.slidings is None and all(step.params.reach(axis=axis) == Window() for axis in (2, 3, 0)):  # pixel by pixel
-        return replace(bottom, computed=bottom.seen, zero=False)
     if step.slidings is None:
-        return None
+        # pixel by pixel, where nothing is added behind the last one, as pads of a 1x1 window's own may
+        is_by_pixel = keeps_size and all(step.params.reach(axis=axis) == Window() for axis in (2, 3, 0))
+        return replace(bottom, computed=bottom.seen, zero=False) if is_by_pixel else None
     spans = []
     for sliding, span in zip(step.slidings, (bottom.rows, bottom.cols), strict=True):
         if bottom.zero and not sliding.edgeless:

@@ -19,6 +19,7 @@ from fcn_port.fastpath.program.bands import Bands, HeldRows
 from fcn_port.fastpath.program.choice import KernelChoice
 from fcn_port.fastpath.program.places import BlobPlace
 from fcn_port.fastpath.program.program import ArenaPlan
+from parity_tests.fastpath.flows import net_of
 from parity_tests.fastpath.random_nets import filled, random_net
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason="no C compiler")
@@ -207,6 +208,54 @@ def test_a_net_as_users_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in expected.items():
         assert torch.allclose(found[name], value, atol=1e-4), name
     assert "bands" in quick.explain((80, 60))
+
+
+TALL = (1, 8, 100, 17)
+
+
+@pytest.mark.parametrize("settings", [
+    "stride_h: 2 stride_w: 1 kernel_size: 3 pad: 1", "stride_h: 1 stride_w: 2 kernel_size: 3 pad: 1",
+    "kernel_h: 5 kernel_w: 3", "kernel_h: 3 kernel_w: 5", "kernel_size: 5 pad_h: 0 pad_w: 2",
+    "kernel_size: 5 pad_h: 2 pad_w: 0", "kernel_size: 3 dilation: 3 dilation: 1",
+    "kernel_size: 3 dilation: 1 dilation: 3",
+])  # fmt: skip
+def test_bands_go_by_the_settings_of_rows(settings: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = net_of(
+        "Convolution a: data -> a", f"Convolution b: a -> b | convolution_param {{ num_output: 8 {settings} }}",
+        "Convolution c: b -> c", shape=TALL,
+    )  # fmt: skip
+    banded, whole = both(net, {"data": TALL}, monkeypatch)
+    assert [len(each.numbers) for each in banded._bands] == [3] and is_same(banded, whole)
+
+
+def test_a_value_is_kept_for_the_one_that_reads_it_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second bottom of a maximum, which three convolutions lie before."""
+    more = ("Convolution b: a -> b", "Convolution c: b -> c", "Convolution d: c -> d", "Convolution e: d -> e")
+    maximum = "Eltwise m: e a -> m | eltwise_param { operation: MAX }"
+    net = net_of("Convolution a: data -> a", *more, maximum, shape=TALL)
+    banded, whole = both(net, {"data": TALL}, monkeypatch)
+    assert [len(each.numbers) for each in banded._bands] == [6] and is_same(banded, whole)
+
+
+def test_what_reads_an_operation_that_is_left_out_is_left_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`c` reads and makes an output, of which all rows are kept: so it gets no bands, nor does what reads it."""
+    net = net_of(
+        "Convolution a: data -> a", "Convolution b: a -> b", "Convolution c: b -> c",
+        "Eltwise d: c a -> d | eltwise_param { operation: MAX }", shape=TALL,
+    )  # fmt: skip
+    net = filled(CaffeNet(net.spec, outputs=["b", "c", "d"]))
+    assert is_same(*both(net, {"data": TALL}, monkeypatch))
+
+
+def test_the_parts_of_a_concatenation_share_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which have other channels each."""
+    wide = "convolution_param { num_output: 20 kernel_size: 3 pad: 1 }"
+    net = net_of(
+        "Convolution a: data -> a", f"Convolution b: a -> b | {wide}", "Concat c: a b -> c", "Convolution d: c -> d",
+        shape=TALL,
+    )  # fmt: skip
+    banded, whole = both(net, {"data": TALL}, monkeypatch)
+    assert [len(each.numbers) for each in banded._bands] == [4] and is_same(banded, whole)
 
 
 @pytest.mark.parametrize("dims", ["[-1]", "[80, 60]"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from converters import CaffeNet
-from converters.errors import NetError
+from converters.errors import MismatchError, NetError
 from converters.formats import parse_prototxt
 from converters.passes import prepare
 from fcn_port.fastpath.numpy_net import NumpyNet
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(self_check.why_not_any() is not None, reason="no
 
 TEXT = """input: "x" input_shape { dim: [1, 2, 2, 3] }
     layer { name: "a" type: "AbsVal" bottom: "x" top: "a" }"""
+PRODUCT = 'layer { name: "i" type: "InnerProduct" bottom: "a" top: "i" inner_product_param { num_output: 2 } }'
 X = -np.arange(12.0).reshape(1, 2, 2, 3)
 
 
@@ -90,3 +91,19 @@ def test_places_that_lead_out_of_a_blob() -> None:
     for run in (lambda: quick(x), lambda: net(torch.from_numpy(x))):
         with pytest.raises(NetError, match=said):
             run()
+
+
+def test_a_size_that_the_net_does_not_take_is_told_by_layer() -> None:
+    """By `explain` in the words of a pass."""
+    net = NumpyNet(prepare(parse_prototxt(TEXT + PRODUCT)), {"i.weight": np.ones((2, 12)), "i.bias": np.ones(2)})
+    with pytest.raises(NetError) as of_pass:
+        net(np.ones((1, 2, 3, 3)))
+    with pytest.raises(NetError, match="layer 'i'") as of_explain:
+        net.explain((3, 3))
+    assert str(of_explain.value) == str(of_pass.value)
+
+
+@pytest.mark.parametrize(("bias", "found"), [({}, "there is none"), ({"i.bias": np.ones(3)}, r"found \(3,\)")])
+def test_blobs_that_are_not_the_nets(bias: dict[str, np.ndarray], found: str) -> None:
+    with pytest.raises(MismatchError, match=rf"blob 'i.bias': the net needs shape \(2,\); {found}"):
+        NumpyNet(prepare(parse_prototxt(TEXT + PRODUCT)), {"i.weight": np.ones((2, 12)), **bias})

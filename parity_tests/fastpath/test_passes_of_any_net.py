@@ -81,6 +81,12 @@ layer { name: "d" type: "Deconvolution" bottom: "p" top: "d" convolution_param {
     num_output: 3 kernel_size: 4 stride: 2 } }
 layer { name: "y" type: "Crop" bottom: "d" bottom: "x" top: "y" crop_param { axis: 2 offset: 19 offset: 23 } }
 """
+BEHIND = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 6 kernel_size: 3 pad: 20 } }
+layer { name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param {
+    num_output: 5 kernel_size: 1 pad_b: 2 pad_r: 1 } }
+layer { name: "y" type: "Convolution" bottom: "b" top: "y" convolution_param { num_output: 3 kernel_size: 3 } }
+"""
 LONGER = """
 layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 6 kernel_size: 3 pad: 30 } }
 layer { name: "c" type: "Convolution" bottom: "a" top: "c" convolution_param { num_output: 6 kernel_size: 3 } }
@@ -102,9 +108,9 @@ layer { name: "y" type: "Convolution" bottom: "b" top: "y" convolution_param { n
     ("layers", "size"),
     [(PASSED_OVER, (18, 1)), (PASSED_OVER, (20, 30)), (GAPS, (33, 40)), (ONLY_CONSTANTS, (52, 59)), (ONE_ROW, (8, 52)),
      (HOLES, (17, 19)), (OUTSIDE, (18, 20)), (PADDED, (18, 21)), (LONGER, (18, 20)),
-     (ENLARGED, (18, 21))],
+     (ENLARGED, (18, 21)), (BEHIND, (18, 21))],
     ids=["passed over", "seen", "gaps", "only constants", "one row", "holes and groups", "windows outside", "pools",
-         "longer kernels", "enlarged and cut"],
+         "longer kernels", "enlarged and cut", "pads behind"],
 )  # fmt: skip
 @pytest.mark.parametrize("convolutions", ["native", "torch", "direct"])
 @pytest.mark.parametrize("band_bytes", [1, passes.BAND_BYTES])
@@ -114,7 +120,8 @@ def test_odd_settings(
     """Strides that pass over a small image, windows smaller than their stride, bands that see no image, single rows;
     dilated maxima, a deconvolution of groups, windows in which nothing lies; maxima that pad, of which Caffe leaves out
     the last window where it begins outside, also along an axis without padding where the other one has some; a kernel
-    longer than the blob, which Caffe continues with zeros; what is cut out of a larger blob."""
+    longer than the blob, which Caffe continues with zeros; what is cut out of a larger blob; a 1x1 window, which seems
+    to go pixel by pixel, with padding behind the blob alone."""
     monkeypatch.setattr(passes, "BAND_BYTES", band_bytes)
     monkeypatch.setattr(lossless, "BAND_BYTES", band_bytes)
     net = filled(CaffeNet(parse_prototxt('input: "x" input_shape { dim: [1, 3, 24, 24] }' + layers)))

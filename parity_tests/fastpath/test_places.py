@@ -10,7 +10,7 @@ import pytest
 from fcn_port.fastpath.flow import merge
 from fcn_port.fastpath.program import arena, places
 from fcn_port.fastpath.program.arena import arrange
-from fcn_port.fastpath.program.places import place_values
+from fcn_port.fastpath.program.places import BlobPlace, of_product, place_values
 from fcn_port.fastpath.program.shapes import shapes_of
 from parity_tests.fastpath.flows import flow_of, net_of
 
@@ -56,6 +56,30 @@ def test_flat_images_of_one_pixel_are_views() -> None:
     found = placed("Pooling p: data -> p | pooling_param { global_pooling: true }", "Flatten f: p -> f")
     assert found.values["f"].buffer == found.values["p"].buffer and found.values["f"].shape == (1, 4)
     assert placed("Flatten f: data -> f").values["f"].buffer != 0
+
+
+def test_only_channels_are_written_where_a_concatenation_wants_them() -> None:
+    found = placed("Convolution a: data -> a", "Concat c: a data -> c | concat_param { axis: 2 }")
+    assert len({found.values[name].buffer for name in ("a", "data", "c")}) == 3
+    assert [(name, goal.offset, goal.shape) for name, goal in found.copies["c"]] == [
+        ("a", 0, (1, 4, 8, 8)), ("data", 4 * 8 * 8, (1, 4, 8, 8)),
+    ]  # fmt: skip
+
+
+def test_a_blob_that_no_other_is_read_for_has_a_place() -> None:
+    parameter = "Parameter p: -> p | parameter_param { shape { dim: [1, 4, 8, 8] } }"
+    found = placed(parameter, "Eltwise e: data p -> e")
+    assert found.values["p"].is_image and not found.views
+
+
+def test_numbers_in_another_order_are_no_operand_and_no_rows_of_a_product() -> None:
+    """One number for each channel, a part of a blob whose axes were exchanged; and rows whose columns lie apart."""
+    apart = BlobPlace(0, 0, (2, 3, 1, 1), (30, 5, 1, 1))
+    assert apart.spread((2, 3, 4, 4)) is None
+    turned, top = BlobPlace(0, 0, (2, 6, 5, 4), (120, 1, 6, 30)), BlobPlace(1, 0, (2, 6, 7), (42, 7, 1))
+    assert of_product(2, turned, top) is None
+    assert not BlobPlace(0, 0, (1, 2, 2, 2), (8, 1, 4, 2)).is_in_order
+    assert BlobPlace(0, 0, (2, 1, 4), (24, 1, 6)).by_last_axis is None
 
 
 @pytest.mark.parametrize("seed", range(20))
