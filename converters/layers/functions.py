@@ -254,9 +254,12 @@ def batch_normalize(
     """torch's batch_norm, with the batch's own statistics where none are given.
 
     What that refuses is done in Caffe's way: an eps of 0, and statistics of one place
-    for each channel, where Caffe finds a variance of 0.
+    for each channel, where Caffe finds a variance of 0. Statistics that are given get no gradients,
+    as no solver learns them (batch_norm_layer.cpp, LayerSetUp).
     """
     own = mean is None or variance is None
+    if mean is not None and variance is not None and (mean.requires_grad or variance.requires_grad):
+        mean, variance = mean.detach(), variance.detach()
     if own and x.device.type == "cpu" and not x.is_contiguous():
         x = x.contiguous()  # of pixels side by side PyTorch adds up a channel in one chain: 6e-5 off at 500x500
     if eps > 0 and not (own and x[:, :1].numel() == 1):

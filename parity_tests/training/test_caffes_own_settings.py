@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from converters.execution import CaffeNet
 from converters.formats import parse_prototxt, read_caffemodel, read_solver
 from converters.passes import prepare as spec_of
 from fcn_port.cli import run
@@ -221,3 +222,18 @@ def test_a_rate_that_grows_beyond_float32_is_the_solvers_fault(
     words = ["train", "--solver", str(solver), "--data", str(tmp_path / "set"), "--val-split", "none", "--workers", "0"]
     assert run([*words, "--out", str(tmp_path / "out")]) == 3
     assert f"fcn-port: {solver}: lr_policy 'exp' gives no learning rate at iteration 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layer", ["BatchNorm", "BN"])
+@pytest.mark.parametrize("training", [False, True])
+def test_statistics_get_no_gradients(layer: str, training: bool) -> None:
+    """As people who train a net of their own say `requires_grad_()` to all of it: PyTorch ended the pass."""
+    net = CaffeNet(parse_prototxt(f"""
+        layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [2, 3, 4, 4] }} }} }}
+        layer {{ name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param {{ num_output: 4 kernel_size: 1
+          weight_filler {{ type: "xavier" }} }} }}
+        layer {{ name: "b" type: "{layer}" bottom: "c" top: "b" }}"""))
+    net.train(training).requires_grad_()
+    net(torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))).square().sum().backward()
+    learned = {"c.weight", "c.bias"} | ({"b.weight", "b.bias"} if layer == "BN" else set())
+    assert {name for name, each in net.named_parameters() if each.grad is not None} == learned
