@@ -228,11 +228,13 @@ def test_a_rate_that_grows_beyond_float32_is_the_solvers_fault(
 @pytest.mark.parametrize("training", [False, True])
 def test_statistics_get_no_gradients(layer: str, training: bool) -> None:
     """As people who train a net of their own say `requires_grad_()` to all of it: PyTorch ended the pass."""
-    net = CaffeNet(parse_prototxt(f"""
+    net = CaffeNet(
+        parse_prototxt(f"""
         layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [2, 3, 4, 4] }} }} }}
         layer {{ name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param {{ num_output: 4 kernel_size: 1
           weight_filler {{ type: "xavier" }} }} }}
-        layer {{ name: "b" type: "{layer}" bottom: "c" top: "b" }}"""))
+        layer {{ name: "b" type: "{layer}" bottom: "c" top: "b" }}""")
+    )
     net.train(training).requires_grad_()
     net(torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))).square().sum().backward()
     learned = {"c.weight", "c.bias"} | ({"b.weight", "b.bias"} if layer == "BN" else set())
