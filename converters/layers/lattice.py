@@ -96,18 +96,41 @@ def _beside(vertices: Tensor) -> Tensor:
     count, d = vertices.shape
     low = vertices.min(0).values - d - 1
     room = int((vertices.max(0).values - low).max()) + d + 2
-    powers = torch.tensor([room**i for i in range(d - 1, -1, -1)], device=vertices.device)
-    codes = ((vertices - low) * powers).sum(1)
+    is_wide = room**d > torch.iinfo(torch.int64).max  # as where an image has values of 16 bits and a theta is for 8
     found = []
     for axis in range(d + 1):
         move = torch.full((d,), -1, device=vertices.device)
         if axis < d:
             move[axis] = d
         for way in (move, -move):
-            wanted = ((vertices + way - low) * powers).sum(1)
-            place = torch.searchsorted(codes, wanted).clamp(max=count - 1)
-            found.append(torch.where(codes[place] == wanted, place, count))
+            wanted = vertices + way
+            found.append(_among(vertices, wanted) if is_wide else _by_codes(vertices - low, wanted - low, room))
     return torch.stack(found).reshape(d + 1, 2, count)
+
+
+def _by_codes(vertices: Tensor, wanted: Tensor, room: int) -> Tensor:
+    """The place of each row among others, sorted, each of which is there once; their number where it is not there.
+
+    All numbers are below `room`, so that a row is one number.
+    """
+    import torch
+
+    powers = torch.tensor([room**i for i in range(vertices.shape[1] - 1, -1, -1)], device=vertices.device)
+    codes, code = (vertices * powers).sum(1), (wanted * powers).sum(1)
+    place = torch.searchsorted(codes, code).clamp(max=len(codes) - 1)
+    return torch.where(codes[place] == code, place, len(codes))
+
+
+def _among(vertices: Tensor, wanted: Tensor) -> Tensor:
+    """The same for numbers of any size, in more time."""
+    import torch
+
+    count = len(vertices)
+    rows, place = torch.unique(torch.cat([vertices, wanted]), dim=0, return_inverse=True)
+    number = place.new_full((len(rows),), count)
+    number[place[:count]] = torch.arange(count, device=number.device)
+    found: Tensor = number[place[count:]]
+    return found
 
 
 def places_of(h: int, w: int, like: Tensor) -> Tensor:

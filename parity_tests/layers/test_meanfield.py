@@ -78,6 +78,15 @@ def test_the_lattice_filters_as_the_source_does(d: int, count: int) -> None:
     np.testing.assert_allclose(lattice(features).filter(x).numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("apart", [500, 2000, 20_000])
+def test_points_far_apart(apart: int) -> None:
+    """As of an image of 16 bits where a theta is meant for 8: what numbered vertices ran over, first in silence."""
+    features, x = values("features", 24, 5) * 2, values("x", 24, 3)
+    features[::2] += torch.tensor([0, 0, apart, -apart, apart])
+    expected = ByHand(features.numpy()).filter(x.numpy())
+    np.testing.assert_allclose(lattice(features).filter(x).numpy(), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_the_filter_is_close_to_a_gaussian() -> None:
     """What the lattice is for: exp(-|a - b|^2 / 2) between points, normalized."""
     features = values("features", 60, 2)
