@@ -258,8 +258,10 @@ def batch_normalize(
     as no solver learns them (batch_norm_layer.cpp, LayerSetUp).
     """
     own = mean is None or variance is None
-    if mean is not None and variance is not None and (mean.requires_grad or variance.requires_grad):
-        mean, variance = mean.detach(), variance.detach()
+    if mean is not None and mean.requires_grad:
+        mean = mean.detach()
+    if variance is not None and variance.requires_grad:
+        variance = variance.detach()
     if own and x.device.type == "cpu" and not x.is_contiguous():
         x = x.contiguous()  # of pixels side by side PyTorch adds up a channel in one chain: 6e-5 off at 500x500
     if eps > 0 and not (own and x[:, :1].numel() == 1):
