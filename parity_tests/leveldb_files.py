@@ -167,8 +167,9 @@ def changed_table(data: bytes, number: int, change: Callable[[bytes], bytes]) ->
     """
     places = list(_places(data))
     offset, length = places[number % len(places)]
-    new = (change(data[offset : offset + length + 1]) + bytes(length + 1))[: length + 1]
-    return data[:offset] + new + masked(new) + data[offset + length + 5 :]
+    old = data[offset : offset + length + 1]  # all of it, unless the table is damaged already
+    new = (change(old) + bytes(len(old)))[: len(old)]
+    return data[:offset] + new + masked(new) + data[offset + len(old) + 4 :]
 
 
 def _places(data: bytes) -> Iterator[tuple[int, int]]:
