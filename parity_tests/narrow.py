@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import torch
@@ -17,9 +18,16 @@ def named(output: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
     return output if isinstance(output, dict) else {"score": output}
 
 
-@functools.cache
 def narrow(make: type[FCN], dtype: torch.dtype = torch.float32) -> FCN:
-    """A net of the real geometry and few channels, with weights and biases that let every layer matter."""
+    """A net of the real geometry and few channels, with weights and biases that let every layer matter.
+
+    Each is another one: of a net that all had, a test that changed weights left zeros to those behind it.
+    """
+    return copy.deepcopy(_narrow(make, dtype))
+
+
+@functools.cache
+def _narrow(make: type[FCN], dtype: torch.dtype) -> FCN:
     generator = torch.Generator().manual_seed(len(make.__name__))
     heads = {"sem": 3, "geo": 2} if make is SiftFlowFCN8s else 3
     net = make(num_classes=heads, widths=NARROW).eval()
