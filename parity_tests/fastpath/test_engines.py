@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +54,7 @@ def test_any_size_and_batch_without_building_again(name: str, size: tuple[int, i
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_other_weights_and_layers(name: str) -> None:
     """It went on with the first ones, and said at a new size that the engine was wrong."""
-    net = copy.deepcopy(narrow(FCN8s))
+    net = narrow(FCN8s)
     engine, x = engines.make(name, net), image(net, (75, 122))
     assert agrees(engine, net, x)
     net.conv1_2.weight.mul_(0.5)
@@ -79,7 +78,7 @@ CHANGES = {
 def test_changed_layers(name: str, change: str) -> None:
     """Pads behind the front, holes and groups were passed over, and the engine said that it was wrong."""
     torch.manual_seed(0)
-    net = copy.deepcopy(narrow(FCN8s))
+    net = narrow(FCN8s)
     layer, make = CHANGES[change]
     setattr(net, layer, make().requires_grad_(False))
     engine = engines.make(name, net)
@@ -90,7 +89,7 @@ def test_changed_layers(name: str, change: str) -> None:
 @pytest.mark.parametrize("value", [0.0, float("nan")])
 def test_scores_that_are_all_zero_or_none(value: float) -> None:
     """As before training: no score is off, though there is none to measure by."""
-    net = copy.deepcopy(narrow(FCN8s))
+    net = narrow(FCN8s)
     for blob in net.parameters():
         blob.mul_(value)
     engine = engines.make("onnxruntime", net)
@@ -183,8 +182,8 @@ def test_what_cannot_be_run_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineError, match="a Conv2d"):
         engines.make("openvino", torch.nn.Conv2d(3, 1, 1))
     with pytest.raises(EngineError, match=r"float32 on the CPU, not torch.float64"):
-        engines.make("openvino", copy.deepcopy(narrow(FCN8s)).double())
-    net = copy.deepcopy(narrow(FCNAlexNet))
+        engines.make("openvino", narrow(FCN8s).double())
+    net = narrow(FCNAlexNet)
     net.norm1.alpha = 0.0
     with pytest.raises(EngineError, match=r"onnxruntime does not take this net; use --engine torch .*alpha"):
         engines.make("onnxruntime", net)

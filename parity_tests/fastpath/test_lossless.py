@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 
 import pytest
@@ -347,7 +346,7 @@ def test_a_layer_that_no_padding_reaches_reads_the_image_too(kind: str) -> None:
 
 def test_weights_are_taken_with_the_keys_of_the_net() -> None:
     """And with its own, as PyTorch has them."""
-    net, other = copy.deepcopy(narrow(FCN8s)), copy.deepcopy(narrow(FCN8s))
+    net, other = narrow(FCN8s), narrow(FCN8s)
     quick = fcn_port.fast(other, convolutions="torch")
     for state in (net.state_dict(), fcn_port.fast(net, convolutions="torch").state_dict()):
         other.load_state_dict({key: torch.zeros_like(value) for key, value in net.state_dict().items()})
@@ -361,7 +360,7 @@ def test_weights_are_taken_with_the_keys_of_the_net() -> None:
 
 def test_who_means_to_train_a_fast_net_is_told() -> None:
     """PyTorch says, a pass later, that an element 0 of tensors does not require grad."""
-    quick = fcn_port.fast(copy.deepcopy(narrow(FCN8s)), convolutions="torch")
+    quick = fcn_port.fast(narrow(FCN8s), convolutions="torch")
     with pytest.warns(UserWarning, match="gives no gradients: train the net that it was made of"):
         quick.train()
     assert quick.training and not quick.eval().training

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from collections.abc import Callable
 
@@ -208,7 +207,7 @@ TAKE_OUT: dict[str, Callable[[nn.Module], object]] = {
 @pytest.mark.parametrize("what", PUT_IN)
 def test_weights_that_are_made_anew_for_each_pass(what: str) -> None:
     """By something that was put into a fast net: it is run as it is, as by `fast` of such a net."""
-    net = copy.deepcopy(narrow(FCN8s))
+    net = narrow(FCN8s)
     quick, x = fast(net), image(net, (40, 55))["data"]
     before = quick(x)
     PUT_IN[what](net.conv2_1)
@@ -220,7 +219,7 @@ def test_weights_that_are_made_anew_for_each_pass(what: str) -> None:
 def test_weights_that_are_loaded_in_inference_mode() -> None:
     """Into tensors of which PyTorch does not count what is written into them."""
     with torch.inference_mode():
-        net, other = copy.deepcopy(narrow(FCN8s)), copy.deepcopy(narrow(FCN8s))
+        net, other = narrow(FCN8s), narrow(FCN8s)
         for value in other.parameters():
             value.mul_(0.9)
         quick, x = fast(net), image(net, (40, 55))["data"]
