@@ -27,7 +27,7 @@ from fcn_port.fastpath.program.program import ArenaPlan
 from fcn_port.fastpath.program.task import NativeTask
 from fcn_port.fastpath.program.weights import PackedWeights
 
-PACKING = ("product", "sparse", "strassen_1", "strassen_2", *FORMS)
+PACKING = ("product", "sparse", "amx", "strassen_1", "strassen_2", *FORMS)
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Registers:
     panels: int
     rows: int
     wide: int
+    tiles: bool = False
+    """Of AMX; the driver leaves their cases out where the processor that runs it has none."""
+
+    def has_tiles(self) -> bool:
+        return self.tiles
 
     def lanes(self) -> int:
         return self.wide
@@ -59,7 +64,7 @@ class Registers:
         return lambda *_: None
 
 
-AVX512, AVX2, SSE, NEON = Registers(32, 12, 16), Registers(16, 6, 8), Registers(8, 6, 4), Registers(16, 6, 4)
+AVX512, AVX2, SSE, NEON = Registers(32, 12, 16, tiles=True), Registers(16, 6, 8), Registers(8, 6, 4), Registers(16, 6, 4)
 
 
 def net(channels: int, layers: str, *, size: str = "9, 7", images: int = 1) -> str:
@@ -96,6 +101,7 @@ NETS = (
     self_check._NET,
     *(net(64, convolution("num_output: 136 kernel_size: 1", behind)) for behind in (RELU, SUM, CLIP, LEAKY, PRELU)),
     net(128, convolution("num_output: 37 kernel_size: 1 bias_term: false")),
+    net(300, convolution("num_output: 70 kernel_size: 1", RELU), size="17, 19", images=2),
     net(1024, convolution("num_output: 192 kernel_size: 1", RELU), size="5, 6"),  # threads divide its kernels
     net(64, convolution("num_output: 70 kernel_size: 1 stride: 2 pad: 1", PRELU), images=2),
     net(64, convolution("num_output: 70 kernel_h: 3 kernel_w: 2 pad: 2 stride_h: 1 stride_w: 2 dilation: 2", SUM)),

@@ -270,7 +270,7 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
         "pool_regions": [pointer, pointer],
         **{
             f"pack_{name}": [pointer, long, number, pointer]
-            for name in ("product", "sparse", "strassen_1", "strassen_2", *FORMS)
+            for name in ("product", "sparse", "amx", "strassen_1", "strassen_2", *FORMS)
         },
     }
     for name, arguments in declarations.items():

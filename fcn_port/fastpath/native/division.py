@@ -18,6 +18,13 @@ SPARSE_SUMS, SPARSE_END = 256 << 10, 16
 each group of its kernels."""
 LEAST_PAIRS = 48
 """Pairs of such rows that read a group's kernels together, unless threads would have nothing to do then."""
+AMX_TILE, AMX_STEP, PARTS, AMX_END = 16, 32, 3, 16
+"""Rows of a tile and numbers of a row in amx.c, the parts that each is the sum of, and the floats behind each panel of kernels."""
+AMX_STRETCH, AMX_PANELS, AMX_ROWS, AMX_BYTES = 128, 16, 288, 1 << 20
+"""Numbers of a row that are taken apart at a time; panels and rows of a piece, and bytes that the sums of these, or the
+numbers of those, take of a processor's own cache."""
+APART_NUMBER, READ_KERNEL = 96, 120
+"""The products of a number and a kernel that take as long as taking a number apart, or reading a kernel."""
 LEAST_CACHE = 32 << 10
 """Bytes of the first cache of a processor that does not tell."""
 DEPTHWISE_BYTES = 24 << 10
@@ -122,6 +129,28 @@ def _alike(pairs: int, blocks: int, groups: int, threads: int) -> int:
 def sparse_stretch(wide: int, lanes: int) -> int:
     """The numbers of a row that are multiplied at a time: whose kernels for so many outputs fill the first cache."""
     return max(16, min(64, (library().first_cache() or LEAST_CACHE) * 2 // 3 // (4 * wide) // lanes * lanes))
+
+
+def divide_amx(*, length: int, positions: int, features: int, threads: int, is_gathered: bool) -> Division:
+    """For rows of `length` numbers at so many positions. Each piece takes its rows apart and reads all kernels of its panels,
+    so that few rows go with few panels, and many with many."""
+    panel, stretch = library().panel(), up(length, AMX_STEP)
+    panels = -(-features // panel)
+    if not is_gathered:
+        stretch = min(stretch, AMX_STRETCH)
+    found = []
+    for groups in {min(panels, -(-panels // AMX_PANELS) * times) for times in ((1, 2, 4) if threads > 1 else (1,))}:
+        group = -(-panels // groups)
+        most = min(AMX_ROWS, AMX_BYTES // (2 * PARTS * stretch), AMX_BYTES // (4 * group * panel)) // 32 * 32
+        blocks = max(-(-positions // max(most, 32)), -(-2 * threads // groups) if threads > 1 else 1)
+        block = up(-(-positions // (up(blocks, threads) if groups % threads else blocks)), AMX_TILE)
+        pieces = -(-positions // block) * -(-panels // group)
+        each = length * (block * (APART_NUMBER + group * panel) + group * panel * READ_KERNEL)
+        found.append((-(-pieces // threads) * each, block, group))
+    _, block, group = min(found)
+    of_rows = 4 * 2 * block + (spread(length) + AMX_STEP if is_gathered else 0)
+    scratch = block * PARTS * stretch // 2 + group * block * panel + of_rows
+    return Division(block, group, int(is_gathered), up(scratch + SPARE, 16), stretch=stretch)
 
 
 def divide_depthwise(*, kernel_h: int, in_w: int, channels: int, h: int, images: int, threads: int) -> Division:

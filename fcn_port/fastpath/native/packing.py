@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..points import FORMS
 from . import build
-from .division import SPARSE_END, sparse_outputs, up
+from .division import AMX_END, AMX_STEP, PARTS, SPARSE_END, sparse_outputs, up
 from .memory import Floats, Slabs, address
 
 
@@ -47,6 +47,8 @@ def packed_floats(kernel: str, features: int, channels: int, length: int) -> int
     columns = up(features, wide)
     if kernel == "sparse":
         return columns * length + columns // wide * SPARSE_END
+    if kernel == "amx":
+        return columns // wide * (PARTS * wide * up(length, AMX_STEP) // 2 + AMX_END)
     if kernel in FORMS and not FORMS[kernel].lean:
         return FORMS[kernel].products * columns * channels
     return int(7**levels * columns * length // 4**levels)

@@ -13,7 +13,7 @@ static void (*const kinds[])(const struct step *, struct worker *) = {
     product, strassen_1, strassen_2, winograd_3, winograd_3_small, winograd_5, winograd_7,
     winograd_7_pieces, depthwise, pool_max, pool_average, normalize, softmax, pointwise,
     pool_places, unpool, upsample, pixels, winograd_3_lean,
-    move, normalize_within, unit, standardize, resample, recurrent, largest, sparse,
+    move, normalize_within, unit, standardize, resample, recurrent, largest, sparse, amx,
 };
 
 int panel(void) { return PANEL; }

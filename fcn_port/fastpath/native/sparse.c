@@ -157,24 +157,6 @@ typedef void adder(const float *row, bits of_one, const float *another, bits of_
 #define ADDERS(n) ADDER(begin, n, 1) ADDER(add, n, 0)
 ADDERS(1) ADDERS(2) ADDERS(3) ADDERS(4) ADDERS(5) ADDERS(6) ADDERS(7) ADDERS(8)
 
-/* Sums of a row to its outputs, which begin at `y`, from `channel` on; what lies at z, where that is not 0, is added. */
-INLINE void put_row(int vectors, const struct step *s, const struct bend *bend, float *y, const float *z,
-                    int64_t channel, const float *sums)
-{
-    if (!bend) {
-        LOOP for (int64_t c = 0; c < least(vectors * LANES, s->channels - channel); c += LANES)
-            store(y + channel + c, finished(s, load(sums + c), channel + c, z), s->channels - channel - c);
-        return;
-    }
-    UNROLL for (int v = 0; v < vectors; v++) {
-        const int64_t c = channel + v * LANES;
-        vec value = load(sums + v * LANES) + load(s->bias + c);
-        if (z)
-            value += load(z + c);
-        *(vec *)(y + c) = below(all_of(bend->ceiling), above(all_of(bend->floor), value));
-    }
-}
-
 INLINE int64_t of_group(int64_t length, int64_t wide) { return length * wide + LINE; }
 
 /* What is read of a row and a stretch, and, where `is_last`, its outputs and what is added to them. */

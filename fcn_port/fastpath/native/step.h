@@ -139,8 +139,27 @@ INLINE vec finished(const struct step *s, vec value, int64_t c, const float *z)
     return activated(s, value, c, s->activation);
 }
 
+/* Sums of a row to its outputs, which begin at `y`, from `channel` on; what lies at z, where that is not 0, is added. */
+INLINE void put_row(int vectors, const struct step *s, const struct bend *bend, float *y, const float *z,
+                    int64_t channel, const float *sums)
+{
+    if (!bend) {
+        LOOP for (int64_t c = 0; c < least(vectors * LANES, s->channels - channel); c += LANES)
+            store(y + channel + c, finished(s, load(sums + c), channel + c, z), s->channels - channel - c);
+        return;
+    }
+    UNROLL for (int v = 0; v < vectors; v++) {
+        const int64_t c = channel + v * LANES;
+        vec value = load(sums + v * LANES) + load(s->bias + c);
+        if (z)
+            value += load(z + c);
+        *(vec *)(y + c) = below(all_of(bend->ceiling), above(all_of(bend->floor), value));
+    }
+}
+
 void product(const struct step *s, struct worker *w);
 void sparse(const struct step *s, struct worker *w);
+void amx(const struct step *s, struct worker *w);
 void strassen_1(const struct step *s, struct worker *w);
 void strassen_2(const struct step *s, struct worker *w);
 void winograd_3(const struct step *s, struct worker *w);

@@ -16,6 +16,7 @@ KINDS = (
     "pool_places", "unpool", "upsample", "pixels", "winograd_3_lean", "move",
     "normalize_within", "unit", "standardize", "resample", "recurrent", "largest",
     "sparse",
+    "amx",
 )  # fmt: skip
 NONE, RELU, LEAKY, PRELU, CLIP, ELU, SIGMOID, TANH, SWISH, HARD_SIGMOID, HARD_SWISH, ABSOLUTE, MISH = range(13)
 

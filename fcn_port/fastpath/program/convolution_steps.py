@@ -12,6 +12,7 @@ from ..native.division import (
     GATHERED,
     IN_PLACE,
     Division,
+    divide_amx,
     behind,
     divide_depthwise,
     divide_product,
@@ -111,6 +112,12 @@ def divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> Di
         )  # fmt: skip
     if kernel.name == "sparse":
         return divide_sparse(length=channels, images=n, positions=h * w, features=features, threads=threads)
+    if kernel.name == "amx":
+        length = kernel.window[0] * kernel.window[1] * channels
+        is_gathered = kernel.window != (1, 1) or kernel.pad != (0, 0)
+        return divide_amx(
+            length=length, positions=n * h * w, features=features, threads=threads, is_gathered=is_gathered
+        )
     if kernel.name.startswith("strassen"):
         length = kernel.window[0] * kernel.window[1] * channels
         return divide_strassen(

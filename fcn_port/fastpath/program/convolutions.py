@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from converters.layers import convolution
 
 from ..native import build
 from ..native.division import (
+    AMX_ROWS,
+    AMX_STEP,
+    AMX_TILE,
     SHARED_BLOCK,
     SUMMED_BYTES,
     groups_of,
@@ -15,12 +19,13 @@ from ..native.division import (
     sparse_outputs,
     sparse_stretch,
     tiles_of,
+    up,
 )
 from ..points import FORMS
 from .choice import Decision, KernelChoice, NoKernel, Pair
 from .places import BlobPlace
 
-EXACT = ("product", "sparse", "strassen_1", "winograd_3_small", "winograd_7_pieces")
+EXACT = ("product", "sparse", "amx", "strassen_1", "winograd_3_small", "winograd_7_pieces")
 """The ways that round about as little as sums one after the other."""
 MOST_IN_PIECES = 128 << 20
 """Bytes of 7x7 kernels in pieces, 1.9 times as many as of whole ones; those of FCNs' fc6 would be a gigabyte."""
@@ -34,7 +39,7 @@ NEARLY = 1.1
 PASSES = 4
 """Passes that must make up for the packing of weights for another kernel than the usual one."""
 MOST_CHANNELS = 4096
-"""As many zeros lie around a blob in winograd.c and strassen.c."""
+"""As many zeros lie around a blob in winograd.c and strassen.c, and amx.c rounds more than sums do from there on."""
 
 
 def quickest_convolution(
@@ -92,6 +97,8 @@ def _able(product: KernelChoice, bottom: BlobPlace, top: BlobPlace, channels: in
     able = ["product"]
     if product.window == (1, 1) and product.pad == (0, 0) and _ends_inside(product, bottom, top):
         able.append("sparse")
+    if channels * prod(product.window) <= MOST_CHANNELS and build.library().has_tiles():
+        able.append("amx")
     if channels > MOST_CHANNELS:
         return able
     able += [f"strassen_{levels}" for levels in (1, 2) if channels % (LANES * 2**levels) == 0]
@@ -116,6 +123,8 @@ def _cycles(
         return _product_cycles(product, channels, features, top)
     if name == "sparse":
         return _sparse_cycles(channels, features, top, share)
+    if name == "amx":
+        return _amx_cycles(product, channels, features, top)
     if name in STRASSEN:
         return _strassen_cycles(int(name[-1]), product, channels, features, top)
     return _winograd_cycles(name, product.dilation, channels, features, top)
@@ -133,6 +142,8 @@ PER_STRETCH, PER_LOOK = 60, 30
 and for finding the numbers that are not 0."""
 EVALUATING = 11
 """For a vector of kernels at one point, which is done for each block of tiles."""
+SWITCHING = 400_000
+"""For a layer by AMX: what other layers lose by it, found in whole nets."""
 CACHE_BYTES, FROM_CACHE, FROM_MEMORY = 8 << 20, 8, 4
 """Weights of more bytes come from memory; bytes for each cycle."""
 PACKED_BYTE = 3
@@ -154,6 +165,15 @@ def _sparse_cycles(channels: int, features: int, top: BlobPlace, share: float) -
     each = -(-features // wide) * (1.06 * share * stretch * vectors + PER_STRETCH) + PER_LOOK
     sums = n * h * w * -(-channels // stretch) * each
     return _with_reading(sums * lanes / LANES, 4 * channels * features)
+
+
+def _amx_cycles(kernel: KernelChoice, channels: int, features: int, top: BlobPlace) -> float:
+    n, _, h, w = top.size
+    positions, length = n * h * w, kernel.window[0] * kernel.window[1] * channels
+    sums = up(positions, AMX_TILE) * up(length, AMX_STEP) * _lanes(features)
+    reading = 2.4 * length * features * -(-positions // AMX_ROWS)
+    moving = positions * ((2 if kernel.window == (1, 1) else 4) * length + 1.6 * features)
+    return SWITCHING + 0.31 * sums + reading + moving
 
 
 def _strassen_cycles(levels: int, kernel: KernelChoice, channels: int, features: int, top: BlobPlace) -> float:
@@ -185,6 +205,8 @@ def _packing_cycles(name: str, product: KernelChoice, channels: int, features: i
 
 def times_packed(name: str) -> float:
     """The bytes of weights that are packed for a kernel, as a multiple of their own."""
+    if name == "amx":
+        return 1.5
     if name in FORMS:
         return 1 if FORMS[name].lean else FORMS[name].products / FORMS[name].side ** 2
     return (7 / 4) ** int(name[-1]) if name.startswith("strassen") else 1

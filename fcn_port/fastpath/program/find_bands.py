@@ -23,7 +23,7 @@ LEAST = 16
 MOST_KERNELS = 4 << 20
 """Bytes of packed weights that each band reads again."""
 BY_ROWS = frozenset((
-    "product", "sparse", *FORMS, "depthwise", "pool_max", "pool_places", "pool_average", "pointwise", "operands",
+    "product", "sparse", "amx", *FORMS, "depthwise", "pool_max", "pool_places", "pool_average", "pointwise", "operands",
     "normalize", "softmax", "largest", IN_PLACE.name,
 ))  # fmt: skip
 """The kernels that compute a row of outputs from some rows of inputs; Strassen's takes positions of all rows."""

@@ -57,7 +57,7 @@ layer { name: "s" type: "Deconvolution" bottom: "e" top: "s" convolution_param {
 layer { name: "i" type: "InnerProduct" bottom: "h" top: "i" inner_product_param { num_output: 9 } }
 """
 
-TRIED = ("product", "sparse", "strassen_1", "strassen_2", *FORMS)
+TRIED = ("product", "sparse", "amx", "strassen_1", "strassen_2", *FORMS)
 """The kernels of convolutions; each is taken in turn for what it can compute, the quickest for the rest."""
 MOST_APART = 1e-4
 """Of an output's largest value: ten times what the worst of them rounds."""

@@ -7,7 +7,7 @@ from .choice import KernelChoice
 
 ENDINGS = {"small": ", small tiles", "pieces": ", in pieces", "lean": ", kernels as they are"}
 OF_WINDOWS = {
-    "product": "product", "sparse": "product without zeros", "pool_max": "maximum",
+    "product": "product", "sparse": "product without zeros", "amx": "product by AMX", "pool_max": "maximum",
     "pool_places": "maximum and its place", "pool_average": "average",
 }  # fmt: skip
 """The kernels whose window is told, by their names in the C code; those not here have that name for people, too."""
