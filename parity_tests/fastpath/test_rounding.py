@@ -12,7 +12,7 @@ from benchmarks import famous
 from converters import CaffeNet
 from fcn_port.fastpath.flow import merge, read
 from fcn_port.fastpath.native import why_not
-from fcn_port.fastpath.program import FastNet, rounding, traits
+from fcn_port.fastpath.program import FastNet, convolutions, rounding, traits
 from fcn_port.fastpath.program.decisions import decisions
 from parity_tests.fastpath.test_any_net import in_double, named
 
@@ -101,6 +101,7 @@ def test_a_chain_of_1x1(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: 1.3 of its errors with two, 2.04 with one, in place of 2.8 and 4.5.
     """
     monkeypatch.setattr(traits, "shares", lambda flow: {})
+    monkeypatch.setattr(convolutions, "SWITCHING", float("inf"))  # nor is AMX taken
     net = chain("1x1", ((512, 7),), 14, kernel=1)
     said = FastNet(net).explain((14, 14))
     assert said.count("Strassen's algorithm") >= 6 and "twice" not in said
