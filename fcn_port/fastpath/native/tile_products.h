@@ -50,11 +50,9 @@ INLINE void multiply_some_tiles(struct tile_rows rows, const float *kernels, int
                 __builtin_prefetch(rows.next.ahead, 0, 2);
                 rows.next.ahead += rows.next.step;
             }
-            UNROLL for (int r = 0; r < count; r++) {
-                const vec value = held(all_of(a[r * rows.apart]));
+            UNROLL for (int r = 0; r < count; r++)
                 UNROLL for (int v = 0; v < vectors; v++)
-                    sum[r][v] = multiply_add(value, k[v], sum[r][v]);
-            }
+                    sum[r][v] = multiply_add(all_of(a[r * rows.apart]), k[v], sum[r][v]);
         }
         UNROLL for (int r = 0; r < count; r++)
             UNROLL for (int v = 0; v < vectors; v++)

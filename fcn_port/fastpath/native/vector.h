@@ -388,11 +388,9 @@ INLINE void multiply_some(struct rows rows, const float *kernels, int count, int
                     __builtin_prefetch(rows.next.ahead, 0, 2);
                     rows.next.ahead += rows.next.step;
                 }
-                UNROLL for (int r = 0; r < count; r++) {
-                    const vec value = held(all_of(a[r * rows.apart + c]));
+                UNROLL for (int r = 0; r < count; r++)
                     UNROLL for (int v = 0; v < vectors; v++)
-                        sum[r][v] = multiply_add(value, k[v], sum[r][v]);
-                }
+                        sum[r][v] = multiply_add(all_of(a[r * rows.apart + c]), k[v], sum[r][v]);
             }
             summed += end - first;
             int last = s == rows.segments - 1 && end == rows.length;
