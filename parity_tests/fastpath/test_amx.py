@@ -49,6 +49,13 @@ def test_sums(channels: int, settings: str, size: tuple[int, int], behind: str) 
 
 
 @needs_tiles
+@pytest.mark.parametrize("pads", ["pad_b: 1", "pad_r: 2", "pad_b: 1 pad_r: 3 stride: 2"])
+def test_padding_behind_the_blob(pads: str) -> None:
+    """A window of one place may lie in it, and there is none before the blob that would tell."""
+    check(net_of(64, f"num_output: 64 kernel_size: 1 {pads}", RELU), image(64, 6, 7), "amx", "by AMX")
+
+
+@needs_tiles
 @pytest.mark.parametrize("channels", [32, 256, 1024, 2048, 4096])
 def test_rounds_as_little_as_floats(channels: int) -> None:
     """By root mean square; without any one of the six products of parts it would be off ten times as much."""
