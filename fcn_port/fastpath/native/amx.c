@@ -194,25 +194,28 @@ INLINE void multiply_segment(const brief *rows, int64_t below, int tall, const b
 INLINE int64_t steps_of(int64_t length) { return (length + STEP - 1) / STEP; }
 INLINE int64_t of_panel(int64_t length) { return steps_of(length) * OF_KERNELS + 2 * LINE; } /* and whether it is odd */
 
-INLINE float kernel_of(const brief *kernels, int64_t number, int64_t output)
+/* The kernels that a number has for a tile of outputs: the upper halves where it `is_other`, the later one of a pair. */
+INLINE vec kernels_at(const brief *at, int is_other)
 {
-    const brief *at = kernels + number / STEP * OF_KERNELS + output / TILE * OF_PART + number % TILE * STEP +
-                      output % TILE * 2 + number % STEP / TILE;
-    float sum = 0;
-    for (int part = PARTS - 1; part >= 0; part--)
-        sum += (union { uint32_t bits; float value; }){(uint32_t)at[2 * part * OF_PART] << 16}.value;
+    vec sum = {0};
+    UNROLL for (int part = PARTS - 1; part >= 0; part--) {
+        const digits both = (digits)load((const float *)(at + 2 * part * OF_PART));
+        sum += (vec)(is_other ? both & 0xffff0000u : both << 16);
+    }
     return sum;
 }
 
 /* What tiles cannot multiply. */
 static void multiply_floats(const float *row, int64_t length, const brief *kernels, float *to)
 {
-    for (int64_t output = 0; output < PANEL; output++) {
-        float sum = 0;
-        for (int64_t number = 0; number < length; number++)
-            sum += row[number] * kernel_of(kernels, number, output);
-        to[output] = sum;
+    vec one = {0}, other = {0};
+    LOOP for (int64_t number = 0; number < length; number++) {
+        const brief *at = kernels + number / STEP * OF_KERNELS + number % TILE * STEP;
+        const int is_other = number % STEP >= TILE;
+        one = multiply_add(all_of(row[number]), kernels_at(at, is_other), one);
+        other = multiply_add(all_of(row[number]), kernels_at(at + OF_PART, is_other), other);
     }
+    *(vec *)to = one, *(vec *)(to + TILE) = other;
 }
 
 /* The sums of some rows and one panel to their places. */
