@@ -64,7 +64,8 @@ class Registers:
         return lambda *_: None
 
 
-AVX512, AVX2, SSE, NEON = Registers(32, 12, 16, tiles=True), Registers(16, 6, 8), Registers(8, 6, 4), Registers(16, 6, 4)
+AVX512, AVX2 = Registers(32, 12, 16, tiles=True), Registers(16, 6, 8)
+SSE, NEON = Registers(8, 6, 4), Registers(16, 6, 4)
 
 
 def net(channels: int, layers: str, *, size: str = "9, 7", images: int = 1) -> str:

@@ -58,11 +58,15 @@ def test_padding_behind_the_blob(pads: str) -> None:
 @needs_tiles
 @pytest.mark.parametrize("channels", [32, 256, 1024, 2048, 4096])
 def test_rounds_as_little_as_floats(channels: int) -> None:
-    """By root mean square; without any one of the six products of parts it would be off ten times as much."""
+    """By root mean square; without any one of the six products of parts it would be off ten times as much.
+
+    The plain net's own error depends on its threads.
+    """
     net, x = net_of(channels, "num_output: 64 kernel_size: 1", ""), image(channels, 12, 12).relu()
     exact = in_double(net, {"x": x})["y"]
-    found, plain = ((each(x).double() - exact).square().mean().sqrt() for each in (FastNet(net, prefer="amx"), net))
-    assert found <= 1.7 * plain
+    ways = (FastNet(net, prefer=name) for name in ("amx", "product"))
+    found, plain = ((each(x).double() - exact).square().mean().sqrt() for each in ways)
+    assert found <= 3 * plain
 
 
 @needs_tiles
@@ -72,6 +76,15 @@ def test_small_and_large_numbers() -> None:
     x *= 10.0 ** torch.arange(-30, 31)
     found, exact = FastNet(net, prefer="amx")(x).double(), in_double(net, {"x": x})["y"]
     assert ((found - exact).abs().amax(1) <= 1e-6 * exact.abs().amax(1)).all()
+
+
+@needs_tiles
+def test_numbers_too_small_for_tiles() -> None:
+    """What tiles take for 0 is below 2^-126 each time, and the outputs of other rows have all of their digits."""
+    net, x = net_of(96, "num_output: 64 kernel_size: 1 bias_term: false", ""), image(96, 1, 61, count=1)
+    x[..., 1::2] *= 10.0 ** -torch.arange(31, 61)
+    found, exact = FastNet(net, prefer="amx")(x).double(), in_double(net, {"x": x})["y"]
+    assert ((found - exact).abs().amax(1) <= 1e-6 * exact.abs().amax(1) + 96 * 6 * 2**-126).all()
 
 
 @needs_tiles
@@ -143,8 +156,11 @@ def _with(has_tiles: bool) -> object:
 
 @pytest.mark.parametrize(
     ("length", "positions", "features", "threads"),
-    [(1024, 841, 256, 1), (1024, 841, 256, 2), (2048, 49, 512, 2), (64, 3136, 256, 3), (512, 841, 2048, 2), (3, 1, 1, 4)],
-)
+    [
+        (1024, 841, 256, 1), (1024, 841, 256, 2), (2048, 49, 512, 2), (64, 3136, 256, 3), (512, 841, 2048, 2),
+        (3, 1, 1, 4),
+    ],
+)  # fmt: skip
 def test_pieces_are_shares(length: int, positions: int, features: int, threads: int) -> None:
     """Threads have about the same of them, which fit into a cache of their own, and few rows go with few panels."""
     with patch.object(division, "library", lambda: AVX512):
