@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from converters import CaffeNet
 from fcn_port.fastpath.native import build, division, why_not
 from fcn_port.fastpath.native.division import divide_amx
-from fcn_port.fastpath.program import FastNet
+from fcn_port.fastpath.program import FastNet, self_check
 from fcn_port.fastpath.program.choice import KernelChoice
 from fcn_port.fastpath.program.convolutions import _able, _cycles
 from fcn_port.fastpath.program.places import BlobPlace
@@ -104,18 +106,19 @@ def test_threads_and_images_have_the_same_bits(channels: int, features: int, siz
 
 @needs_tiles
 @pytest.mark.parametrize("odd", [torch.inf, -torch.inf, torch.nan, 3.4e38, -2e38])
-@pytest.mark.parametrize("behind", ["", SUM], ids=["", "sum"])
-def test_what_is_not_finite_or_nearly(odd: float, behind: str) -> None:
-    """It makes of its own outputs what it makes of the plain net's, in the weights and in the image."""
+@pytest.mark.parametrize(("number", "behind"), [(11, ""), (5, SUM), (27, ""), (199, SUM)])
+def test_what_is_not_finite_or_nearly(odd: float, number: int, behind: str) -> None:
+    """It makes of its own outputs what it makes of the plain net's, in the weights and in the image; also as the later
+    one of two numbers that are taken apart together, and as the last."""
     net, x = net_of(200, "num_output: 70 kernel_size: 1", behind), image(200, 4, 5)
     state = {key: value.clone() for key, value in net.state_dict().items()}
-    weight = state["y.weight"][7, 11].clone()
-    state["y.weight"][7, 11] = odd
+    weight = state["y.weight"][7, number].clone()
+    state["y.weight"][7, number] = odd
     net.load_state_dict(state)
     check_what_is_finite(net, x)
-    state["y.weight"][7, 11] = weight
+    state["y.weight"][7, number] = weight
     net.load_state_dict(state)
-    x[0, 5, 2, 2] = odd
+    x[0, number, 2, 2] = odd
     check_what_is_finite(net, x)
 
 
@@ -169,3 +172,21 @@ def test_pieces_are_shares(length: int, positions: int, features: int, threads: 
     assert cut.block % 16 == 0 and 4 * cut.scratch <= 3 << 20
     assert pieces >= threads or positions <= 16 or features <= 32
     assert threads == 1 or pieces % threads == 0 or pieces >= 2 * threads or positions <= 16
+
+
+def test_a_trial_without_tiles_is_none_for_processes_that_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system may deny them to one process, which marked the library as tried for all."""
+    tried: list[bool] = []
+    monkeypatch.setattr(build, "cache_folder", lambda: tmp_path)
+    try:
+        for has_tiles in (False, False, True, False, True):
+            found = SimpleNamespace(_name=str(tmp_path / "steps.so"), has_tiles=lambda has_tiles=has_tiles: has_tiles)
+            monkeypatch.setattr(build, "library", lambda found=found: found)
+            monkeypatch.setattr(self_check, "_trial", lambda has_tiles=has_tiles: tried.append(has_tiles))
+            self_check.why_not_any.cache_clear()
+            assert self_check.why_not_any() is None
+    finally:
+        self_check.why_not_any.cache_clear()
+    assert tried == [False, True]
