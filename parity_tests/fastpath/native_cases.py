@@ -64,7 +64,8 @@ class Registers:
         return lambda *_: None
 
 
-AVX512, AVX2, SSE, NEON = Registers(32, 12, 16, tiles=True), Registers(16, 6, 8), Registers(8, 6, 4), Registers(16, 6, 4)
+AVX512, AVX2 = Registers(32, 12, 16, tiles=True), Registers(16, 6, 8)
+SSE, NEON = Registers(8, 6, 4), Registers(16, 6, 4)
 
 
 def net(channels: int, layers: str, *, size: str = "9, 7", images: int = 1) -> str:
@@ -114,6 +115,7 @@ NETS = (
     net(96, convolution("num_output: 33 kernel_size: 3 pad: 2 dilation: 2", RELU), size="13, 7", images=2),
     *(net(9, convolution("num_output: 33 kernel_size: 3 pad: 1", RELU), size=s) for s in ("1, 5", "4, 3", "6, 1")),
     net(3, convolution("num_output: 4 kernel_size: 1"), images=2),
+    net(40, convolution("num_output: 70 kernel_size: 1 pad_b: 2 pad_r: 1", RELU), images=2),
     *(net(3, convolution(f"num_output: 20 kernel_size: {n} pad: 2 stride: 2", RELU), size="13, 40") for n in (3, 7)),
     net(3, convolution("num_output: 20 kernel_size: 3 stride_h: 1 stride_w: 2", RELU), size="4, 40"),
     net(3, convolution("num_output: 20 kernel_size: 3 pad: 1", RELU), size="4, 12"),

@@ -1,15 +1,17 @@
-/* Convolution as a product of matrices by the tiles of Intel's AMX, which multiply bfloat16 numbers sixteen times as fast as
- * vectors multiply floats.
+/* Convolution as a product of matrices by the tiles of Intel's AMX, which multiply bfloat16 numbers sixteen times as
+ * fast as vectors multiply floats.
  *
- * A float is the sum of three bfloat16 numbers: what it rounds to, what the rest rounds to, and the rest of that, which has
- * no more than 8 bits. Of the nine products of two floats' parts the six largest are summed, in floats; the other three
- * are below 2^-25 of the product, less than a float rounds (Henry, Tang and Heinecke, ARITH 2019, on such sums).
+ * A float is the sum of three bfloat16 numbers: what it rounds to, what the rest rounds to, and the rest of that, which
+ * has no more than 8 bits. Of the nine products of two floats' parts the six largest are summed, in floats; the other
+ * three are together below 2^-24 of the product, no more than a float rounds (Henry, Tang and Heinecke, ARITH 2019, on
+ * such sums). Tiles take what is below 2^-126 for 0, parts and sums alike: of rows or kernels that all are below 2^-103
+ * (1e-31) digits are lost that floats have.
  *
- * Rows of the matrix are what each output reads, as in product.c: of 1x1 windows where they lie (`shared` is WHERE_THEY_LIE),
- * of others copied together. `stretch` of their numbers are taken apart for a block of rows, in the order in which tiles are loaded, and
- * multiplied with each panel's kernels, a segment of which stays in the first cache meanwhile; sums wait in the second.
- * `block` counts rows, `group` panels. A row or a panel with infinity, what is no number, or nearly so large is
- * multiplied as floats are, by itself.
+ * Rows of the matrix are what each output reads, as in product.c: of 1x1 windows where they lie (`shared` is
+ * WHERE_THEY_LIE), of others, and where some lie in padding, copied together. `stretch` of their numbers are taken apart
+ * for a block of rows, in the order in which tiles are loaded, and multiplied with each panel's kernels, a segment of
+ * which stays in the first cache meanwhile; sums wait in the second. `block` counts rows, `group` panels. A row or a
+ * panel with infinity, what is no number, or nearly so large is multiplied as floats are, by itself.
  */
 
 #include "gathering.h"
@@ -22,7 +24,7 @@
 #include <unistd.h>
 
 enum { TILE = 16, STEP = 32, PARTS = 3 }; /* rows or outputs of a tile; numbers of a row that it multiplies */
-enum { SEGMENT = 4, TIMES = 6 }; /* steps whose sum is added to the others; products of parts in each */
+enum { SEGMENT = 4, TIMES = 6 }; /* steps after which sums are put away for the next rows; products of parts in each */
 enum { OF_PART = TILE * STEP, OF_ROWS = PARTS * OF_PART, OF_KERNELS = 2 * OF_ROWS }; /* numbers of a step */
 enum { WHERE_THEY_LIE, GATHERED };
 enum { PERMISSION = 0x1023, TILE_DATA = 18 }; /* Linux, arch/x86/include/uapi/asm/prctl.h */
@@ -36,13 +38,11 @@ int has_tiles(void) { return syscall(SYS_arch_prctl, PERMISSION, TILE_DATA) == 0
 
 static void begin_tiles(void)
 {
-    struct {
+    static const struct {
         uint8_t palette, start, reserved[14];
         uint16_t bytes[16];
         uint8_t rows[16];
-    } all = {.palette = 1};
-    for (int i = 0; i < 8; i++)
-        all.bytes[i] = 2 * STEP, all.rows[i] = TILE;
+    } all = {.palette = 1, .bytes = {[0 ... 7] = 2 * STEP}, .rows = {[0 ... 7] = TILE}};
     _tile_loadconfig(&all);
 }
 
@@ -51,8 +51,8 @@ INLINE digits rounded(vec x) { return ((digits)x + 0x8000u) & 0xffff0000u; }
 /* 1 where a number is not finite, or so large that it may not be when it is rounded. */
 INLINE int is_odd(vec x) { return _mm512_cmpge_epu32_mask((__m512i)((digits)x << 1), _mm512_set1_epi32(0xfe000000)) != 0; }
 
-/* The three parts of 32 numbers, so far from each other: number i and number i + 16 side by side, as pairs of which tiles sum
- * the products. */
+/* The three parts of 32 numbers, so far from each other: number i and number i + 16 side by side, as pairs of which tiles
+ * sum the products. */
 INLINE void take_apart(vec first, vec second, brief *to, int64_t apart)
 {
     UNROLL for (int part = 0; part < PARTS; part++) {
@@ -114,10 +114,11 @@ static void take_rows_apart(const struct step *s, const float *arena, int64_t fi
         }
         rows->odd[r] |= odd;
     }
+    __asm__ volatile("" ::: "memory"); /* GCC does not know that tiles read what was written */
 }
 
-/* What is fetched meanwhile, some lines each time that four tiles are multiplied: kernels that are read next, and, where these are
- * the last numbers of rows, their outputs and what is added to them. */
+/* What is fetched meanwhile, some lines each time that four tiles are multiplied: kernels that are read next, and, where
+ * these are the last numbers of rows, their outputs and what is added to them. */
 struct ahead {
     const brief *kernels;
     int64_t lines;
@@ -156,8 +157,8 @@ INLINE void fetch_some(struct ahead *next)
         _tile_dpbf16ps(3, 5, 7);                                                                                       \
     }
 
-/* `steps` of two tiles of rows, of which the second lies `below`, or of one, times a panel, to (2 * TILE, PANEL), or added to
- * what lies there; the least products come first. */
+/* `steps` of two tiles of rows, of which the second lies `below`, or of one, times a panel, to (2 * TILE, PANEL), or added
+ * to what lies there; the least products come first. */
 INLINE void multiply_segment(const brief *rows, int64_t below, int tall, const brief *kernels, int64_t steps, float *to,
                              int added, struct ahead next)
 {
@@ -194,25 +195,28 @@ INLINE void multiply_segment(const brief *rows, int64_t below, int tall, const b
 INLINE int64_t steps_of(int64_t length) { return (length + STEP - 1) / STEP; }
 INLINE int64_t of_panel(int64_t length) { return steps_of(length) * OF_KERNELS + 2 * LINE; } /* and whether it is odd */
 
-INLINE float kernel_of(const brief *kernels, int64_t number, int64_t output)
+/* The kernels that a number has for a tile of outputs: the upper halves where it `is_other`, the later one of a pair. */
+INLINE vec kernels_at(const brief *at, int is_other)
 {
-    const brief *at = kernels + number / STEP * OF_KERNELS + output / TILE * OF_PART + number % TILE * STEP +
-                      output % TILE * 2 + number % STEP / TILE;
-    float sum = 0;
-    for (int part = PARTS - 1; part >= 0; part--)
-        sum += (union { uint32_t bits; float value; }){(uint32_t)at[2 * part * OF_PART] << 16}.value;
+    vec sum = {0};
+    UNROLL for (int part = PARTS - 1; part >= 0; part--) {
+        const digits both = (digits)load((const float *)(at + 2 * part * OF_PART));
+        sum += (vec)(is_other ? both & 0xffff0000u : both << 16);
+    }
     return sum;
 }
 
 /* What tiles cannot multiply. */
 static void multiply_floats(const float *row, int64_t length, const brief *kernels, float *to)
 {
-    for (int64_t output = 0; output < PANEL; output++) {
-        float sum = 0;
-        for (int64_t number = 0; number < length; number++)
-            sum += row[number] * kernel_of(kernels, number, output);
-        to[output] = sum;
+    vec one = {0}, other = {0};
+    LOOP for (int64_t number = 0; number < length; number++) {
+        const brief *at = kernels + number / STEP * OF_KERNELS + number % TILE * STEP;
+        const int is_other = number % STEP >= TILE;
+        one = multiply_add(all_of(row[number]), kernels_at(at, is_other), one);
+        other = multiply_add(all_of(row[number]), kernels_at(at + OF_PART, is_other), other);
     }
+    *(vec *)to = one, *(vec *)(to + TILE) = other;
 }
 
 /* The sums of some rows and one panel to their places. */
@@ -232,8 +236,8 @@ static void put_rows(const struct step *s, float *arena, const struct rows_apart
     }
 }
 
-/* A stretch of all rows of a piece, from number `begin` on, times one panel, whose kernels begin at `kernels`; those of another,
- * or of the same farther on, which follow, are fetched meanwhile. */
+/* A stretch of all rows of a piece, from number `begin` on, times one panel, whose kernels begin at `kernels`; those of
+ * another, or of the same farther on, which follow, are fetched meanwhile. */
 static void multiply_panel(const struct step *s, float *arena, const struct rows_apart *rows, int64_t first,
                            int64_t begin, int64_t end, int64_t panel, const brief *kernels, const brief *next, float *sums)
 {

@@ -19,7 +19,8 @@ each group of its kernels."""
 LEAST_PAIRS = 48
 """Pairs of such rows that read a group's kernels together, unless threads would have nothing to do then."""
 AMX_TILE, AMX_STEP, PARTS, AMX_END = 16, 32, 3, 16
-"""Rows of a tile and numbers of a row in amx.c, the parts that each is the sum of, and the floats behind each panel of kernels."""
+"""Rows of a tile and numbers of a row in amx.c, the parts that each is the sum of, and the floats behind each panel of
+kernels."""
 AMX_STRETCH, AMX_PANELS, AMX_ROWS, AMX_BYTES = 128, 16, 288, 1 << 20
 """Numbers of a row that are taken apart at a time; panels and rows of a piece, and bytes that the sums of these, or the
 numbers of those, take of a processor's own cache."""
@@ -132,8 +133,8 @@ def sparse_stretch(wide: int, lanes: int) -> int:
 
 
 def divide_amx(*, length: int, positions: int, features: int, threads: int, is_gathered: bool) -> Division:
-    """For rows of `length` numbers at so many positions. Each piece takes its rows apart and reads all kernels of its panels,
-    so that few rows go with few panels, and many with many."""
+    """For rows of `length` numbers at so many positions. Each piece takes its rows apart and reads all kernels of its
+    panels, so that few rows go with few panels, and many with many."""
     panel, stretch = library().panel(), up(length, AMX_STEP)
     panels = -(-features // panel)
     if not is_gathered:

@@ -12,8 +12,8 @@ from ..native.division import (
     GATHERED,
     IN_PLACE,
     Division,
-    divide_amx,
     behind,
+    divide_amx,
     divide_depthwise,
     divide_product,
     divide_sparse,
@@ -22,6 +22,7 @@ from ..native.division import (
     tiles_of,
 )
 from .choice import KernelChoice
+from .convolutions import reads_places
 from .enlarging import enlarging_of
 from .phases import phases
 from .places import BlobPlace
@@ -114,10 +115,10 @@ def divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> Di
         return divide_sparse(length=channels, images=n, positions=h * w, features=features, threads=threads)
     if kernel.name == "amx":
         length = kernel.window[0] * kernel.window[1] * channels
-        is_gathered = kernel.window != (1, 1) or kernel.pad != (0, 0)
         return divide_amx(
-            length=length, positions=n * h * w, features=features, threads=threads, is_gathered=is_gathered
-        )
+            length=length, positions=n * h * w, features=features, threads=threads,
+            is_gathered=not reads_places(kernel, x, y),
+        )  # fmt: skip
     if kernel.name.startswith("strassen"):
         length = kernel.window[0] * kernel.window[1] * channels
         return divide_strassen(

@@ -95,7 +95,7 @@ def _able(product: KernelChoice, bottom: BlobPlace, top: BlobPlace, channels: in
     `own` are the channels that an output has kernels for, fewer where several groups are one.
     """
     able = ["product"]
-    if product.window == (1, 1) and product.pad == (0, 0) and _ends_inside(product, bottom, top):
+    if reads_places(product, bottom, top):
         able.append("sparse")
     if channels * prod(product.window) <= MOST_CHANNELS and build.library().has_tiles():
         able.append("amx")
@@ -109,10 +109,11 @@ def _able(product: KernelChoice, bottom: BlobPlace, top: BlobPlace, channels: in
     return able
 
 
-def _ends_inside(product: KernelChoice, bottom: BlobPlace, top: BlobPlace) -> bool:
-    """True where the last places of 1x1 windows lie in the blob: there may be padding behind it and none before."""
-    (_, _, rows, cols), (_, _, height, width), (down, right) = top.size, bottom.size, product.stride
-    return (rows - 1) * down < height and (cols - 1) * right < width
+def reads_places(kernel: KernelChoice, bottom: BlobPlace, top: BlobPlace) -> bool:
+    """True for 1x1 windows that lie in the blob, even the last: there may be padding behind it and none before."""
+    (_, _, rows, cols), (_, _, height, width), (down, right) = top.size, bottom.size, kernel.stride
+    is_inside = (rows - 1) * down < height and (cols - 1) * right < width
+    return kernel.window == (1, 1) and kernel.pad == (0, 0) and is_inside
 
 
 def _cycles(

@@ -70,10 +70,12 @@ Doubles = Any
 def why_not_any() -> str | None:
     """The reason why nets are not run by native code here; None where they are."""
     try:
-        library = Path(build.library()._name)
+        found = build.library()
     except NotBuilt as error:
         return str(error)
-    mark = library.with_suffix(".tried") if library.parent == build.cache_folder() else None
+    library = Path(found._name)
+    ending = ".tried" if found.has_tiles() else ".tried-without-tiles"  # which the system may deny to one process
+    mark = library.with_suffix(ending) if library.parent == build.cache_folder() else None
     if mark is not None and mark.exists():  # nobody but this user can have put it there, or the library
         return None
     reason = _trial()
