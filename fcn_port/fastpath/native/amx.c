@@ -66,7 +66,7 @@ INLINE void take_apart(vec first, vec second, brief *to, int64_t apart)
 struct rows_apart {
     int64_t count;
     brief *parts; /* (tiles, steps, PARTS, TILE, STEP) of a stretch */
-    float *sums; /* (panels of a group, rows, PANEL), two tiles of rows more or less */
+    float *sums; /* (panels of a group, rows of a block, PANEL) */
     float *gathered; /* a row */
     int64_t *x, *y, *z; /* where in the arena each begins, its outputs do, and what is added to them */
     int64_t *odd;
@@ -226,13 +226,13 @@ static void put_rows(const struct step *s, float *arena, const struct rows_apart
     const int64_t length = s->kernel_h * s->kernel_w * s->in_channels, channel = panel * PANEL;
     const struct bend bend = bend_of(s, channel);
     const int is_simple = channel + PANEL <= s->channels && is_bent(s) && !bend.sloped && s->bias;
-    const int is_odd = kernels[steps_of(length) * OF_KERNELS];
+    const int has_odd = kernels[steps_of(length) * OF_KERNELS];
     for (int64_t r = from; r < until; r++, sums += PANEL) {
         float plain[PANEL] LINED;
-        if (is_odd || rows->odd[r])
+        if (has_odd || rows->odd[r])
             multiply_floats(row_of_output(s, arena, rows, first, r), length, kernels, plain);
         put_row(VECTORS, s, is_simple ? &bend : 0, arena + rows->y[r], s->z.image ? arena + rows->z[r] : 0, channel,
-                is_odd || rows->odd[r] ? plain : sums);
+                has_odd || rows->odd[r] ? plain : sums);
     }
 }
 
