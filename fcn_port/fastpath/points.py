@@ -14,9 +14,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-EVALUATED, SUMMED = 4096, 16
+EVALUATED, SUMMED = 4096, 32
 """Kernels of one output channel that a lean way evaluates at a time, so that they stay in a processor's own cache; and
-the products that are summed before their sum is added to others."""
+the most products that are summed before their sum is added to others."""
 WORTH_CHANNELS = 96
 """Input channels from which on the last tile of a row or column goes by fewer points: of fewer channels, the products
 that are left out cost less than finding those that are not."""

@@ -65,7 +65,7 @@ def test_the_same_bits(name: str, threads: int, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("rows", "length", "stretch"), [(16, 4096, 640), (12, 4096, 0), (16, 2048, 0), (140, 3072, 640)]
+    ("rows", "length", "stretch"), [(24, 4096, 640), (12, 4096, 0), (16, 2048, 0), (140, 3072, 640)]
 )
 def test_where_kernels_would_be_read_too_often(rows: int, length: int, stretch: int) -> None:
     found = division.divide_product(

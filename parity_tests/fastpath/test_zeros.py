@@ -217,3 +217,11 @@ def test_blocks_of_rows(positions: int, features: int, threads: int, blocks: int
     cut = divide_sparse(length=64, images=1, positions=positions, features=features, threads=threads)
     pairs = -(-positions // 2)
     assert cut.block == -(-pairs // blocks)
+
+
+@pytest.mark.skipif(why_not() is None and library().lanes() == 16, reason="short registers alone have such blocks")
+@pytest.mark.parametrize(("length", "pairs"), [(64, 421), (512, 64), (1024, 32), (2048, 24), (4096, 24)])
+def test_rows_that_stay_in_a_processor_s_own_cache(length: int, pairs: int) -> None:
+    """Blocks of no more pairs than that, where group after group reads them, and no fewer than 24."""
+    cut = divide_sparse(length=length, images=1, positions=841, features=512, threads=1)
+    assert pairs / 2 < cut.block <= pairs

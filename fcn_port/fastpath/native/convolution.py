@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..program.choice import KernelChoice
 from ..program.convolution_steps import divide
-from ..program.convolutions import LANES, MOST_CHANNELS
+from ..program.convolutions import MOST_CHANNELS
+from ..program.pace import LANES
 from ..program.places import BlobPlace
 from ..program.self_check import why_not_any
 from ..program.task import NativeTask

@@ -18,6 +18,9 @@ SPARSE_SUMS, SPARSE_END = 256 << 10, 16
 each group of its kernels."""
 LEAST_PAIRS = 48
 """Pairs of such rows that read a group's kernels together, unless threads would have nothing to do then."""
+SPARSE_ROWS, FEWEST_PAIRS = 256 << 10, 24
+"""Bytes of such rows that stay in a processor's own cache while group after group reads them, where registers of 8
+numbers make groups of few kernels; and pairs for which these come from a shared cache as quickly as rows would."""
 AMX_TILE, AMX_STEP, PARTS, AMX_END = 16, 32, 3, 16
 """Rows of a tile and numbers of a row in amx.c, the parts that each is the sum of, and the floats behind each panel of
 kernels."""
@@ -42,6 +45,9 @@ SHARED_BYTES, SHARED_BLOCK = 16 << 20, 108
 HELD_BYTES, LEAST_SPLIT, LEAST_SUMMED = 1 << 20, 1 << 20, 2 << 20
 """The most bytes that all rows, or all tiles, take for threads to divide the kernels and not the rows, so that each
 reads its share of them from memory; and the least bytes of kernels, in Winograd's filtering and in Strassen's."""
+POINT_PANELS = {16: 1}
+"""Panels of Winograd's kernels that a point's tiles are multiplied with in turn, by the floats of a register: 4 of
+short ones, which make panels narrow, so that for each by itself tiles came from a shared cache too often."""
 APART, SPARE = 16, 64
 """Floats between two points (of winograd.c), and past an end where vectors are written."""
 
@@ -65,7 +71,7 @@ class Division:
     phases: int = 1
     """Parts of a step that must be done one after the other."""
     stretch: int = 0
-    """Numbers of a row that product.c multiplies at a time; 0 for all."""
+    """Numbers of a row that are multiplied at a time, 0 for all; for winograd.c, panels that are."""
 
 
 GATHERED, FLAT, IN_PLACE = range(3)
@@ -113,6 +119,8 @@ def divide_sparse(*, length: int, images: int, positions: int, features: int, th
     wide, lanes = sparse_outputs(features), library().lanes()
     pairs, groups, wanted = images * -(-positions // 2), -(-features // wide), PIECES * threads if threads > 1 else 1
     fewest = max(-(-threads // groups), -(-8 * pairs * wide // SPARSE_SUMS))
+    if lanes < 16:  # on Zen 3; not tried with longer ones
+        fewest = max(fewest, -(-pairs // max(FEWEST_PAIRS, SPARSE_ROWS // (8 * length))))
     block = _alike(pairs, max(fewest, min(wanted // groups, pairs // LEAST_PAIRS)), groups, threads)
     stretch = sparse_stretch(wide, lanes)
     at = 4 * block * (-(-length // stretch) + 3)
@@ -200,12 +208,16 @@ def divide_winograd(form: str, *, channels: int, features: int, tiles: int, thre
     else:
         most = SHARED_BLOCK if lean else next((block for least, block in BLOCKS if count <= least), BLOCK)
         block = group = -(-tiles // up(-(-tiles // most), threads))
+    stretch = 1
+    if not lean and FORMS[form].pieces == 1:
+        pieces = panels * -(-block // group) // (PIECES * threads) if shared else panels
+        stretch = max(1, min(POINT_PANELS.get(library().lanes(), 4), pieces))
     of_tiles = points * ((block + behind) * spread(channels) + APART)
     of_kernels = FORMS[form].products * (FORMS[form].evaluated * panel + APART) if lean else 0
-    of_products = up(points * (group * panel + APART) + of_kernels + SPARE, 16)
+    of_products = up(stretch * points * (group * panel + APART) + of_kernels + SPARE, 16)
     if shared:
-        return Division(block, group, 1, of_products, of_tiles, 2 * -(-tiles // block))
-    return Division(block, group, 0, of_tiles + of_products)
+        return Division(block, group, 1, of_products, of_tiles, 2 * -(-tiles // block), stretch)
+    return Division(block, group, 0, of_tiles + of_products, stretch=stretch)
 
 
 SUMMED_BYTES, LEAST_GROUPS = 640 << 10, 18

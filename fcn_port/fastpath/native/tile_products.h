@@ -9,9 +9,10 @@
 
 #include "vector.h"
 
-#include "tables.h" /* SUMMED products */
+#include "tables.h" /* at most SUMMED products */
 
 #define TOGETHER 6 /* rows */
+#define SUMMED_HERE (LANES == 8 ? SUMMED : SUMMED / 2) /* AVX2 has half the registers, so that sums of sums go to memory */
 
 /* Rows of `length` numbers `apart` floats from each other. `added`: to what lies there. */
 struct tile_rows {
@@ -34,7 +35,7 @@ INLINE void multiply_some_tiles(struct tile_rows rows, const float *kernels, int
                 all[r][v] = load(to + r * PANEL + v * LANES);
     const float *a = rows.a, *end = a + rows.length;
     LOOP while (a < end) {
-        const float *until = a + least(end - a, SUMMED);
+        const float *until = a + least(end - a, SUMMED_HERE);
         UNROLL for (int r = 0; r < count; r++)
             UNROLL for (int v = 0; v < vectors; v++)
                 sum[r][v] = (vec){0};

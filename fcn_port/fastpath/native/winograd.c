@@ -18,8 +18,9 @@
  * Kernels were evaluated when they were packed, or lie as they are, a quarter of the bytes or less, and are evaluated for
  * each panel and block ("lean"), some input channels at a time: to the same bits, by the same function.
  *
- * `block` tiles are evaluated at a time, the products of `group` of them are kept until they are interpolated; `shared`:
- * threads work on the same block. The scratch of a thread are its products, its evaluated kernels, and unless shared its
+ * `block` tiles are evaluated at a time, the products of `group` of them are kept until they are interpolated. Each point's
+ * tiles are multiplied with `stretch` panels of whole kernels in turn, so that they come from a shared cache once for these.
+ * `shared`: threads work on the same block. The scratch of a thread are its products, its evaluated kernels, and unless shared its
  * tiles; shared tiles are the common scratch.
  */
 
@@ -165,7 +166,8 @@ INLINE struct memory memory_of(const struct step *s, const struct worker *w, str
     const int n = f.n;
     int64_t apart = (s->block + behind(s, f.m, f.pieces)) * wide(s) + APART, kept = s->group * PANEL + APART;
     float *own = scratch_of(s, w), *products = s->shared ? own : own + n * n * apart;
-    return (struct memory){s->shared ? w->arena + s->common : own, products, products + n * n * kept, apart, kept};
+    float *kernels = products + s->stretch * n * n * kept;
+    return (struct memory){s->shared ? w->arena + s->common : own, products, kernels, apart, kept};
 }
 
 /* Tiles side by side that are multiplied together. */
@@ -198,31 +200,37 @@ INLINE int64_t runs_of(const struct step *s, struct form f, int64_t first, int64
     return count;
 }
 
-/* A panel of kernels at all points for `channels` input channels from `first` on; `apart` floats between two places. */
+/* Panels of kernels at all points for `channels` input channels from `first` on; `apart` floats between two places, and
+ * `panels` of them. */
 struct panel {
     const float *kernels;
-    int64_t apart, first, channels;
+    int64_t apart, first, channels, panels;
 };
 
-/* Products with a panel of output channels for the tiles lo ... hi - 1 of a block, to memory.products. */
+/* Products with some panels of output channels for the tiles lo ... hi - 1 of a block, to memory.products, each panel's behind
+ * those of the one before it. */
 INLINE void multiply_all(struct form f, const struct step *s, const struct order *order, int64_t lo, int64_t hi,
                          struct panel panel, int64_t features, struct memory memory)
 {
     struct run runs[MOST_TILES];
     int64_t count = 0, tiles = 0;
-    const int64_t apart = wide(s), c = panel.channels;
+    const int64_t apart = wide(s), c = panel.channels, places = f.n * f.n;
     const float *kernels = panel.kernels, *windows = memory.tiles + panel.first;
-    float *products = memory.products;
-    for (int p = 0; p < f.n * f.n; p++) {
+    for (int p = 0; p < places; p++) {
         const int64_t begin = before(order, lo, p), end = before(order, hi, p);
         if (end - begin != tiles)
             count = split(0, tiles = end - begin, runs);
-        for (int64_t i = 0; i < count; i++) {
-            struct tile_rows rows = {windows + (begin + runs[i].from) * apart, apart, c,
-                                     part_of_next(kernels + panel.apart, i, count, c), panel.first > 0};
-            multiply_tiles(&rows, kernels, (int)runs[i].count, features, products + runs[i].from * PANEL);
+        for (int64_t j = 0; j < panel.panels; j++) {
+            const float *now = kernels + j * places * panel.apart;
+            const float *next = j + 1 < panel.panels ? now + places * panel.apart : kernels + panel.apart;
+            float *products = memory.products + (j * places + p) * memory.kept;
+            for (int64_t i = 0; i < count; i++) {
+                struct tile_rows rows = {windows + (begin + runs[i].from) * apart, apart, c,
+                                         part_of_next(next, i, count, c), panel.first > 0};
+                multiply_tiles(&rows, now, (int)runs[i].count, features - j * PANEL, products + runs[i].from * PANEL);
+            }
         }
-        kernels += panel.apart, windows += memory.apart, products += memory.kept;
+        kernels += panel.apart, windows += memory.apart;
     }
 }
 
@@ -262,9 +270,25 @@ struct group {
     const struct order *order;
 };
 
-/* One panel of output channels for a group. */
-INLINE void finish(struct form f, struct short_ways few, struct lean_kernels lean, const struct step *s, float *arena,
-                   struct group g, int64_t panel, struct memory memory)
+/* From the products of one panel of output channels for a group to its outputs; `runs` are those of kernels in pieces. */
+INLINE void finish(struct form f, struct short_ways few, const struct step *s, float *arena, struct group g,
+                   const struct run *runs, int64_t count, int64_t channel, const float *products, int64_t kept)
+{
+    for (const struct run *run = runs; run < runs + count; run++)
+        for (int64_t i = run->from; i < run->from + run->count; i++)
+            interpolate(f, 1, s, arena, g.first + i, g.order, i, g.lo, channel, products, kept);
+    for (int64_t i = f.pieces > 1 ? g.hi : g.lo; i < g.hi; i++) {
+        const int64_t tile = g.first + g.order->tile[i];
+        if (i < g.order->whole)
+            interpolate(f, 1, s, arena, tile, g.order, i, g.lo, channel, products, kept);
+        else
+            few.interpolate(s, arena, tile, g.order, i, g.lo, channel, products, kept);
+    }
+}
+
+/* Some panels of output channels for a group: one, where kernels are lean or in pieces. */
+INLINE void compute(struct form f, struct short_ways few, struct lean_kernels lean, const struct step *s, float *arena,
+                    struct group g, int64_t panel, int64_t panels, struct memory memory)
 {
     const int64_t c = s->in_channels, features = s->channels - panel * PANEL, places = places_of(f.n, f.pieces);
     struct run runs[MOST_TILES];
@@ -273,28 +297,20 @@ INLINE void finish(struct form f, struct short_ways few, struct lean_kernels lea
         const float *kernels = s->kernels + panel * f.side * f.side * c * PANEL;
         const int64_t apart = lean.channels * PANEL + APART;
         for (int64_t from = 0; from < c; from += lean.channels) {
-            struct panel part = {memory.kernels, apart, from, least(c - from, lean.channels)};
+            struct panel part = {memory.kernels, apart, from, least(c - from, lean.channels), 1};
             lean.evaluate(kernels + from * PANEL, c * PANEL, PANEL, part.channels, memory.kernels, apart);
             multiply_all(f, s, g.order, g.lo, g.hi, part, features, memory);
         }
     } else {
-        struct panel whole = {s->kernels + panel * places * c * PANEL, c * PANEL, 0, c};
+        struct panel whole = {s->kernels + panel * places * c * PANEL, c * PANEL, 0, c, panels};
         if (f.pieces > 1)
             multiply_runs(f, s, runs, count, g.lo, whole, features, memory);
         else
             multiply_all(f, s, g.order, g.lo, g.hi, whole, features, memory);
     }
-    float *products = memory.products;
-    for (const struct run *run = runs; run < runs + count; run++)
-        for (int64_t i = run->from; i < run->from + run->count; i++)
-            interpolate(f, 1, s, arena, g.first + i, g.order, i, g.lo, panel * PANEL, products, memory.kept);
-    for (int64_t i = f.pieces > 1 ? g.hi : g.lo; i < g.hi; i++) {
-        const int64_t tile = g.first + g.order->tile[i];
-        if (i < g.order->whole)
-            interpolate(f, 1, s, arena, tile, g.order, i, g.lo, panel * PANEL, products, memory.kept);
-        else
-            few.interpolate(s, arena, tile, g.order, i, g.lo, panel * PANEL, products, memory.kept);
-    }
+    for (int64_t j = 0; j < panels; j++)
+        finish(f, few, s, arena, g, runs, count, (panel + j) * PANEL, memory.products + j * f.n * f.n * memory.kept,
+               memory.kept);
 }
 
 /* Window `i` of a block that begins at tile `first`. */
@@ -312,7 +328,7 @@ INLINE void evaluate_next(struct form f, struct short_ways few, const struct ste
 INLINE void convolve(struct form f, struct short_ways few, struct lean_kernels lean, const struct step *s,
                      struct worker *w)
 {
-    int64_t all = tiles_of(s, f.m, f.pieces), panels = (s->channels + PANEL - 1) / PANEL;
+    int64_t all = tiles_of(s, f.m, f.pieces), panels = (s->channels + PANEL - 1) / PANEL, some = s->stretch;
     struct memory memory = memory_of(s, w, f);
     struct order order;
     int64_t blocks = (all + s->block - 1) / s->block, windows = s->block + behind(s, f.m, f.pieces);
@@ -322,22 +338,24 @@ INLINE void convolve(struct form f, struct short_ways few, struct lean_kernels l
             arrange(f, s, first, count, &order);
             for (int64_t i = 0; i < least(all - first, windows); i++)
                 evaluate_next(f, few, s, w->arena, first, &order, i, memory);
-            for (int64_t panel = 0; panel < panels; panel++)
-                finish(f, few, lean, s, w->arena, (struct group){first, 0, count, &order}, panel, memory);
+            for (int64_t panel = 0; panel < panels; panel += some)
+                compute(f, few, lean, s, w->arena, (struct group){first, 0, count, &order}, panel,
+                        least(some, panels - panel), memory);
         }
         return;
     }
     for (int64_t first = 0; first < all; first += s->block) { /* all share a block, and divide groups and panels */
         int64_t count = least(all - first, s->block), groups = (count + s->group - 1) / s->group;
+        int64_t parts = (panels + some - 1) / some;
         int64_t read = least(all - first, windows);
         arrange(f, s, first, count, &order);
         for (int64_t piece; (piece = take(w, (read + FEW_TILES - 1) / FEW_TILES)) >= 0;)
             for (int64_t i = piece * FEW_TILES; i < least((piece + 1) * FEW_TILES, read); i++)
                 evaluate_next(f, few, s, w->arena, first, &order, i, memory);
-        for (int64_t piece; (piece = take(w, groups * panels)) >= 0;) {
-            int64_t lo = piece / panels * s->group;
+        for (int64_t piece; (piece = take(w, groups * parts)) >= 0;) {
+            int64_t lo = piece / parts * s->group, panel = piece % parts * some;
             struct group group = {first, lo, least(lo + s->group, count), &order};
-            finish(f, few, lean, s, w->arena, group, piece % panels, memory);
+            compute(f, few, lean, s, w->arena, group, panel, least(some, panels - panel), memory);
         }
     }
 }

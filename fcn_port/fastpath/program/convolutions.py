@@ -23,6 +23,7 @@ from ..native.division import (
 )
 from ..points import FORMS
 from .choice import Decision, KernelChoice, NoKernel, Pair
+from .pace import LANES, pace
 from .places import BlobPlace
 
 EXACT = ("product", "sparse", "amx", "strassen_1", "winograd_3_small", "winograd_7_pieces")
@@ -68,7 +69,7 @@ def quickest_convolution(
         return found
     each = channels // groups, params.num_output // groups
     able = _able(found, bottom, top, each[0], own=channels // params.group)
-    left_out = (*without, *(("sparse",) if share == 1 else ()), _left_out(*each, without))
+    left_out = (*without, *(("sparse",) if share == 1 else ()), _left_out(*each, without), *pace().without)
     may_be = [name for name in able if name not in left_out and (not exact or name in EXACT)]
     cycles = {name: _cycles(name, found, *each, top, share) for name in may_be}
     quickest = min(may_be, key=cycles.__getitem__)
@@ -133,7 +134,8 @@ def _cycles(
 
 # What kernels take, in cycles of one thread (Zen 4); only comparisons matter.
 
-LANES, PANEL = 16, 32
+PANEL = 32
+
 LEAST_CHANNELS = {"winograd_3": 6, "winograd_3_small": 6, "winograd_5": 6, "winograd_7": 64, "winograd_7_pieces": 32}
 """Moving tiles costs more than so few channels' products. Eight points round more than six: 4e-6 of a layer's largest
 value, where fewer channels' direct sum has 3e-7. In pieces, 7x7 of fewer than 32 round up to 2.5 times as much as the
@@ -145,8 +147,8 @@ EVALUATING = 11
 """For a vector of kernels at one point, which is done for each block of tiles."""
 SWITCHING = 400_000
 """For a layer by AMX: what other layers lose by it, found in whole nets."""
-CACHE_BYTES, FROM_CACHE, FROM_MEMORY = 8 << 20, 8, 4
-"""Weights of more bytes come from memory; bytes for each cycle."""
+CACHE_BYTES = 8 << 20
+"""Weights of more bytes come from memory."""
 PACKED_BYTE = 3
 """Cycles for each byte that is packed: 1.2 to 2.7 where the memory has been used before, twice as many where not."""
 
@@ -155,14 +157,15 @@ def _product_cycles(kernel: KernelChoice, channels: int, features: int, top: Blo
     n, _, h, w = top.size
     positions, length = n * h * w, kernel.window[0] * kernel.window[1] * channels
     sums = positions * length * _lanes(features)
-    return _with_reading(1.05 * sums, 4 * length * features) + 3 * positions * length / LANES
+    moving = 3 * positions * length / LANES + pace().ending * positions * _lanes(features)
+    return _with_reading(1.05 * sums, 4 * length * features) + moving
 
 
 def _sparse_cycles(channels: int, features: int, top: BlobPlace, share: float) -> float:
     n, _, h, w = top.size
     lanes = build.library().lanes()
     wide = sparse_outputs(features)
-    stretch, vectors = sparse_stretch(wide, lanes), wide // lanes
+    stretch, vectors = sparse_stretch(wide, lanes), max(wide // lanes, pace().waiting)
     each = -(-features // wide) * (1.06 * share * stretch * vectors + PER_STRETCH) + PER_LOOK
     sums = n * h * w * -(-channels // stretch) * each
     return _with_reading(sums * lanes / LANES, 4 * channels * features)
@@ -183,7 +186,7 @@ def _strassen_cycles(levels: int, kernel: KernelChoice, channels: int, features:
     groups, length = n * -(-h * w // side), kernel.window[0] * kernel.window[1] * channels // side
     panels = -(-features // (side * PANEL))
     sums = points * groups * length * panels * PANEL / LANES
-    moving = 7 * points * groups * (length + panels * PANEL) / LANES
+    moving = points * groups * (7 * (length + panels * PANEL) + pace().ending * panels * PANEL) / LANES
     times = -(-4 * points * groups * length // SUMMED_BYTES)
     return _with_reading((1.03, 1.09)[levels - 1] * sums, 4 * points * length * panels * PANEL, times) + moving
 
@@ -213,11 +216,13 @@ def times_packed(name: str) -> float:
     return (7 / 4) ** int(name[-1]) if name.startswith("strassen") else 1
 
 
-def _lanes(channels: int) -> int:
-    return -(-channels // LANES)
+def _lanes(channels: int) -> float:
+    lanes: int = build.library().lanes()
+    return -(-channels // lanes) * lanes / LANES
 
 
 def _with_reading(sums: float, count: float, times: int = 1) -> float:
     """The cycles of sums while so many bytes of weights are read, which does not go quite unnoticed."""
-    reading = times * count / (FROM_CACHE if count < CACHE_BYTES else FROM_MEMORY)
+    are_many = count >= CACHE_BYTES
+    reading = count / pace().first[are_many] + (times - 1) * count / pace().again[are_many]
     return max(sums, reading) + reading / 4
