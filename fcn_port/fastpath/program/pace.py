@@ -30,5 +30,5 @@ OF_SHORT = Pace(first=(6, 6), again=(20, 20), ending=12, waiting=5, without=("st
 
 
 def pace() -> Pace:
-    """That of the kernels in use."""
+    """The pace of the kernels in use."""
     return PACES.get(build.library().lanes(), OF_SHORT)
