@@ -1,4 +1,4 @@
-"""What kernels' cycles depend on that processors with short registers have otherwise than those with long ones."""
+"""The pace of kernels: what their cycles depend on that is otherwise with short registers than with long ones."""
 
 from __future__ import annotations
 
