@@ -64,6 +64,7 @@ class RunOptions:
 
 def run_as_told(net: Net, options: RunOptions) -> Net:
     """`net` run as these options say; a usage error where that cannot be had."""
+    from ..fastpath.kernels import multiplies_bfloat16
     from ..fastpath.lossless import WORTH_IT, Lossless, fast
 
     engine, low_memory, precision = options.engine, options.low_memory, options.precision
@@ -78,8 +79,11 @@ def run_as_told(net: Net, options: RunOptions) -> Net:
         return net
     if low_memory or precision == "bf16" or engine == "auto":
         quick = fast(net, precision=precision, low_memory=low_memory)
-        if precision == "bf16" and not (isinstance(quick, Lossless) and quick.saved() > 1 - WORTH_IT):
-            note("fcn-port: --precision bf16 is for nets whose padding is skipped, as FCN-8s; this runs in float32")
+        if precision == "bf16":
+            if not (isinstance(quick, Lossless) and quick.saved() > 1 - WORTH_IT):
+                note("fcn-port: --precision bf16 is for nets whose padding is skipped, as FCN-8s; this runs in float32")
+            elif not multiplies_bfloat16(next(net.parameters()).device):
+                note("fcn-port: this processor cannot multiply bfloat16: --precision bf16 rounds, and saves no time")
         return quick
     from ..errors import EngineError
     from ..fastpath.engines import make

@@ -191,6 +191,8 @@ class _Training:
             resume=resume,
         )
         plan = self._plan(prepared, self._validation(data, given))
+        if plan.precision == "bfloat16":
+            self._tell_of_bfloat16()
         if resume is not None and resume.iteration > plan.max_iter:
             raise click.UsageError(
                 f"{resume.path} is of iteration {resume.iteration}, and the run ends at {plan.max_iter}: --max-iter "
@@ -293,6 +295,12 @@ class _Training:
         first = self.group.processes.first
         files = self.group.processes.from_first([file_of(name) for name in wanted] if first else [])
         return states_to_begin_with(files)
+
+    def _tell_of_bfloat16(self) -> None:
+        from ..fastpath.kernels import multiplies_bfloat16
+
+        if not multiplies_bfloat16(self.group.device):
+            self.say("fcn-port: this processor cannot multiply bfloat16: --precision bf16 takes many times fp32's time")
 
     def _changes(self) -> Any:
         from ..training.changes import Changes
