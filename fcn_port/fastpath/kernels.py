@@ -265,7 +265,7 @@ def _halves(params: pooling.Pooling) -> bool:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is quick on this device: on a CPU where oneDNN takes it (x86: AVX-512, AVX-NE-CONVERT)."""
+    """True for a device where bfloat16 is quick: of CPUs, one for which oneDNN takes it (AVX-512, AVX-NE-CONVERT)."""
     if device.type != "cpu":
         return True
     asked = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
