@@ -34,8 +34,6 @@ _ALSO = {"float32": "fp32", "bfloat16": "bf16"}
 """PyTorch's words, which are taken too."""
 
 if TYPE_CHECKING:
-    import torch
-
     _Words = click.Choice[str]
 else:
     _Words = click.Choice
