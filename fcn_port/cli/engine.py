@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -11,6 +12,8 @@ from ..fastpath.known_engines import ENGINES, OURS
 from .output import note
 
 if TYPE_CHECKING:
+    import torch
+
     from ..nets import Net
 
 
@@ -62,6 +65,16 @@ class RunOptions:
     low_memory: bool = False
 
 
+def tell_of_bfloat16(
+    precision: PrecisionWord, device: torch.device, what_it_does: str, say: Callable[[str], None] = note
+) -> None:
+    """Say what `--precision bf16` does on a processor that cannot multiply such numbers, where this is one."""
+    from ..fastpath.kernels import multiplies_bfloat16
+
+    if precision == "bf16" and not multiplies_bfloat16(device):
+        say(f"fcn-port: this processor cannot multiply bfloat16: --precision bf16 {what_it_does}")
+
+
 def run_as_told(net: Net, options: RunOptions) -> Net:
     """`net` run as these options say; a usage error where that cannot be had."""
     from ..fastpath.lossless import WORTH_IT, Lossless, fast
@@ -80,6 +93,8 @@ def run_as_told(net: Net, options: RunOptions) -> Net:
         quick = fast(net, precision=precision, low_memory=low_memory)
         if precision == "bf16" and not (isinstance(quick, Lossless) and quick.saved() > 1 - WORTH_IT):
             note("fcn-port: --precision bf16 is for nets whose padding is skipped, as FCN-8s; this runs in float32")
+        elif isinstance(quick, Lossless):
+            tell_of_bfloat16(precision, next(net.parameters()).device, "rounds, and saves no time")
         return quick
     from ..errors import EngineError
     from ..fastpath.engines import make

@@ -11,7 +11,7 @@ import click
 
 from ..training.choices import LossName, Normalization, Order, Precision
 from .device import device_option, find_device
-from .engine import PrecisionParam, PrecisionWord
+from .engine import PrecisionParam, PrecisionWord, tell_of_bfloat16
 from .input_options import input_change, input_options
 from .names import classes_option, with_classes
 from .net_choice import training_net_options
@@ -191,6 +191,7 @@ class _Training:
             resume=resume,
         )
         plan = self._plan(prepared, self._validation(data, given))
+        tell_of_bfloat16(self.options.precision, self.group.device, "takes many times fp32's time", self.say)
         if resume is not None and resume.iteration > plan.max_iter:
             raise click.UsageError(
                 f"{resume.path} is of iteration {resume.iteration}, and the run ends at {plan.max_iter}: --max-iter "

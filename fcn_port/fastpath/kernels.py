@@ -8,6 +8,7 @@ in channels-last. Anywhere else, and where this PyTorch has no such operators, t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
@@ -54,6 +55,8 @@ def make_kernel(
         return InFull(make_kernel(step, blobs, choice=choice, packed=packed))
     if is_ours:
         module = convolution_module(step, blobs)
+        if dtype == torch.bfloat16 and not multiplies_bfloat16(module.weight.device):
+            return RoundedConvolution(step, blobs, choice=choice, packed=packed)
         if not packed:
             return DirectConvolution(module, relu=step.relu, dtype=dtype)
         if in_native and is_native(module.weight):
@@ -184,6 +187,25 @@ class PackedConvolution:
         return result
 
 
+class RoundedConvolution:
+    """A convolution of blobs and weights rounded to bfloat16, computed in float32, for CPUs without such products.
+
+    There oneDNN refuses bfloat16, and PyTorch's own loops take two hundred times as long as float32 (docs/log.md). A
+    product of two bfloat16 numbers is exact in float32, so the rounding is what other processors have.
+    """
+
+    def __init__(self, step: Step, blobs: Sequence[Tensor], *, choice: Choice, packed: bool) -> None:
+        self._blobs = [blob.detach().bfloat16() for blob in blobs]
+        self._make = partial(make_kernel, step, choice=choice, packed=packed)
+        self._kept = self._make([blob.float() for blob in self._blobs]) if packed else None
+        if packed:
+            self._blobs = []
+
+    def __call__(self, *bottoms: Tensor, padding: Pair | None = None) -> Tensor:
+        kernel = self._kept or self._make([blob.float() for blob in self._blobs])
+        return kernel(*(x.bfloat16().float() for x in bottoms), padding=padding).bfloat16()
+
+
 class Pointwise:
     """A wide 1x1 convolution: a matrix product where there are few positions, as in fc7 of small images.
 
@@ -242,12 +264,23 @@ def _halves(params: pooling.Pooling) -> bool:
     return params.kernel == params.stride == (2, 2) and params.pad == (0, 0) and params.ceil
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """True for a device where bfloat16 is quick: of CPUs, one for which oneDNN takes it (AVX-512, AVX-NE-CONVERT)."""
+    if device.type != "cpu":
+        return True
+    asked = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return bool(_takes_onednn() and asked is not None and asked())
+
+
 def _has_onednn(weight: Tensor, dtype: torch.dtype) -> bool:
     return bool(
         weight.device.type == "cpu"
         and dtype in (torch.float32, torch.bfloat16)
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
+        and _takes_onednn()
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
         and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
     )
+
+
+def _takes_onednn() -> bool:
+    return bool(torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled)

@@ -14,7 +14,7 @@ import fcn_port
 from converters.errors import NetError
 from converters.execution import CaffeNet
 from converters.formats import parse_prototxt
-from fcn_port.fastpath import background, late, lossless
+from fcn_port.fastpath import background, kernels, late, lossless
 from fcn_port.fastpath.geometry import Interval, Rect, Sliding, Span
 from fcn_port.fastpath.kernels import Choice, Pointwise, make_kernel
 from fcn_port.fastpath.lossless import Lossless
@@ -233,8 +233,11 @@ def test_a_wide_layer_with_few_positions(side: int, batch: int) -> None:
 
 
 @pytest.mark.parametrize("low_memory", [False, True])
-def test_bf16_costs_what_is_said(low_memory: bool) -> None:
+@pytest.mark.parametrize("has_it", [True, False], ids=["as the processor has it", "without bfloat16"])
+def test_bf16_costs_what_is_said(has_it: bool, low_memory: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some 1e-2 of the largest score, never much more, and less than that is a sign that nothing was rounded."""
+    if not has_it:
+        monkeypatch.setattr(kernels, "multiplies_bfloat16", lambda device: False)
     net = narrow(FCN8s)
     x = image(net, (150, 113))
     expected = net(**x)
@@ -242,6 +245,22 @@ def test_bf16_costs_what_is_said(low_memory: bool) -> None:
     error = float((found - expected).abs().max() / expected.abs().max())
     assert found.dtype == torch.float32 and 1e-4 < error < 0.03
     assert float((found.argmax(1) != expected.argmax(1)).float().mean()) < 0.02
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("choice", ["native", "torch", "direct"])
+def test_bf16_without_a_processor_for_it(choice: Choice, packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The convolution of rounded numbers, rounded once: nearly every result is that of double precision."""
+    monkeypatch.setattr(kernels, "multiplies_bfloat16", lambda device: False)
+    torch.manual_seed(0)
+    module = nn.Conv2d(64, 64, 3, padding=1).requires_grad_(False)
+    x = torch.randn(1, 64, 20, 24)
+    step, blobs = convolution_step("conv", module, relu=True)
+    found = make_kernel(step, blobs, choice=choice, dtype=torch.bfloat16, packed=packed)(x)
+    weight, bias = (blob.bfloat16().double() for blob in blobs)
+    expected = nn.functional.conv2d(x.bfloat16().double(), weight, bias, padding=1).relu().bfloat16()
+    assert found.dtype == torch.bfloat16
+    assert float((found != expected).float().mean()) < 0.01
 
 
 def test_changed_weights_are_noticed() -> None:

@@ -19,7 +19,7 @@ from converters.errors import NetError
 from converters.export import write_caffe
 from fcn_port.any_net import attach, takes_arrays
 from fcn_port.cli import quick_net, run
-from fcn_port.fastpath import numpy_net
+from fcn_port.fastpath import kernels, numpy_net
 from fcn_port.fastpath.numpy_net import NumpyNet
 from fcn_port.fastpath.program import self_check
 from fcn_port.predict import values
@@ -112,12 +112,20 @@ def test_options_that_need_torch(options: str, tmp_path: Path, taken: list[bool]
     assert taken[-1]
 
 
+@pytest.mark.parametrize("can", [True, False], ids=["as the processor can", "without bfloat16"])
 @pytest.mark.parametrize("kind", ["scores", "fcn8s"])
-def test_a_net_that_bf16_does_not_change_is_told(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_net_that_bf16_does_not_change_is_told(
+    kind: str, can: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not can:
+        monkeypatch.setattr(kernels, "multiplies_bfloat16", lambda device: False)
+    can = kernels.multiplies_bfloat16(torch.device("cpu"))
     Image.fromarray(noise(0, (8, 8, 3))).save(tmp_path / "0.png")
     net = [str(ROOT / "weights/sample/shapes-fcn8s.caffemodel")] if kind == "fcn8s" else files_of(kind, tmp_path)
     assert run(["predict", *net, str(tmp_path / "0.png"), "-o", str(tmp_path), "--precision", "bf16"]) == 0
-    assert ("this runs in float32" in capsys.readouterr().err) is (kind == "scores")
+    said = capsys.readouterr().err
+    assert ("this runs in float32" in said) is (kind == "scores")
+    assert ("cannot multiply bfloat16" in said) is (kind == "fcn8s" and not can)
 
 
 @needs_compiler

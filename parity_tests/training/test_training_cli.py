@@ -24,6 +24,7 @@ from converters import read_caffemodel
 from converters.errors import CaffeFormatError
 from converters.formats.solverstate import read_solverstate
 from fcn_port.cli import run
+from fcn_port.fastpath import kernels
 from fcn_port.training.checkpoints import read_snapshot, snapshots
 from parity_tests import solving
 from parity_tests.goldens import GOLDEN, formats
@@ -87,6 +88,16 @@ def test_a_run_tells_what_it_does_and_leaves_a_net(place: Path, capsys: pytest.C
     assert net.classes == {"score": ("background", "circle", "square", "triangle", "star", "cross", "ring")}
     seen = fcn_port.segment(net, next((place / "shapes" / "JPEGImages").iterdir()))
     assert seen.labels.shape == (40, 56)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("precision", "can"), [("fp32", False), ("bf16", True), ("bf16", False)])
+def test_who_trains_in_bf16_is_told_of_a_processor_without_it(
+    precision: str, can: bool, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "multiplies_bfloat16", lambda device: can)
+    assert run(arguments(place, "--max-iter", "1", "--val-split", "none", "--precision", precision)) == 0
+    told = "cannot multiply bfloat16" in capsys.readouterr().err
+    assert told is (precision == "bf16" and not can)
 
 
 def test_an_earlier_run_is_not_written_over(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

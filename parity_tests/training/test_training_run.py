@@ -17,7 +17,8 @@ from fcn_port.training.events import Event, Saved, Updated, Validated
 from fcn_port.training.folder import LOCK
 from parity_tests import runs, solving
 from parity_tests.runs import SGD, assert_same_bits, feed_of, narrow_task, shapes, solver_of, state_of
-from parity_tests.training.test_solver_goldens import caffe_task, recipe
+from parity_tests.training.test_solver_goldens import caffe_task, recipe, sides_of
+from parity_tests.undecided import SameSides
 
 
 @pytest.mark.parametrize("name", ["heavy", "accum"])
@@ -33,16 +34,20 @@ def test_a_run_that_is_stopped_and_goes_on_gives_caffes_weights(name: str, tmp_p
 
     plan = TrainingPlan(tmp_path, name, max_iter=spec.max_iter)
     task = solving.start(caffe_task(spec), caffes.init)
-    first = train(
-        task, solver_of(task, spec), runs.recorded_feed(data, task), plan, report=report, stop=lambda: len(losses) == 5
-    )
+    sides = SameSides(sides_of(name))
+    with sides:
+        first = train(
+            task, solver_of(task, spec), runs.recorded_feed(data, task), plan, report=report,
+            stop=lambda: len(losses) == 5,
+        )  # fmt: skip
     assert (first.iteration, first.stopped) == (5, True)
     task = caffe_task(spec)
     assert first.snapshot is not None
-    second = train(
-        task, solver_of(task, spec), runs.recorded_feed(data, task), plan,
-        resume=read_snapshot(first.snapshot), report=report,
-    )  # fmt: skip
+    with sides:
+        second = train(
+            task, solver_of(task, spec), runs.recorded_feed(data, task), plan,
+            resume=read_snapshot(first.snapshot), report=report,
+        )  # fmt: skip
     assert (second.iteration, second.stopped) == (spec.max_iter, False)
     ours = solving.Trained({"loss": np.array(losses)}, caffes.init, solving.by_layer(state_of(task.net)))
     assert not solving.differences(ours, caffes, elementwise=True)
