@@ -8,7 +8,9 @@ from torch import Tensor
 
 from converters import CaffeNet
 from fcn_port.fastpath.native import division, why_not
-from fcn_port.fastpath.program import FastNet
+from fcn_port.fastpath.program import FastNet, over_time
+from fcn_port.fastpath.program.places import BlobPlace
+from fcn_port.fastpath.program.weights import Packed
 from parity_tests.fastpath.flows import net_of
 from parity_tests.tolerances import tolerance
 
@@ -62,6 +64,13 @@ def test_the_same_bits(name: str, threads: int, monkeypatch: pytest.MonkeyPatch)
     assert set(read_whole) == {0} and set(read_long) == {128}
     assert torch.equal(found, expected)
     torch.testing.assert_close(found, net(x), rtol=0, atol=tolerance("fast-net") * float(expected.abs().max()))
+
+
+def test_rows_over_time_likewise() -> None:
+    """A recurrent layer's products, whose steps are made elsewhere."""
+    x, y = BlobPlace(0, 0, (24, 4096, 1, 1), (4096, 1, 1, 1)), BlobPlace(1, 0, (24, 1024, 1, 1), (1024, 1, 1, 1))
+    task = over_time._product(x, y, None, Packed(), 1)
+    assert task.settings["stretch"] == division.STRETCH
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ class NativeConvolution:
         for number, packed in enumerate(self._packed):
             a, b = (blob.narrow(1, number * (c := blob.shape[1] // groups), c) for blob in (x, y))
             cut = divide(kernel, a, b, threads)
-            divided = {**settings, "block": cut.block, "group": cut.group, "shared": int(cut.shared)}
+            divided = {**settings, **cut.settings}
             found.append(NativeTask(self.form, a, b, None, packed, divided, cut.scratch, cut.common, phases=cut.phases))
         return found
 

@@ -56,8 +56,8 @@ def one_group(
         y = y.narrow(1, group * features, features)
         z = z and z.narrow(1, group * features, features)
     cut = divide(kernel, x, y, threads)
-    divided = {"block": cut.block, "group": cut.group, "shared": int(cut.shared), "stretch": cut.stretch}
-    return NativeTask(kernel.name, x, y, z, packed, {**settings, **divided}, cut.scratch, cut.common, slope, cut.phases)
+    divided = {**settings, **cut.settings}
+    return NativeTask(kernel.name, x, y, z, packed, divided, cut.scratch, cut.common, slope, cut.phases)
 
 
 def depthwise_step(
@@ -68,8 +68,7 @@ def depthwise_step(
     packed = weights.packed(operation, "depthwise", (1, *window), at=at)
     n, c, h, _ = y.size
     cut = divide_depthwise(kernel_h=window[0], in_w=x.size[3], channels=c, h=h, images=n, threads=threads)
-    divided = {"block": cut.block, "group": cut.group}
-    return NativeTask("depthwise", x, y, z, packed, {**settings, **divided}, parameters=slope)
+    return NativeTask("depthwise", x, y, z, packed, {**settings, **cut.settings}, parameters=slope)
 
 
 def by_phases(

@@ -107,8 +107,7 @@ def _product(
 ) -> NativeTask:
     """Rows times a matrix."""
     cut = divide(PRODUCT, x, y, threads)
-    settings = {**window_of(PRODUCT), "activation": activation, "block": cut.block, "group": cut.group}
-    settings["shared"] = int(cut.shared)
+    settings = {**window_of(PRODUCT), "activation": activation, **cut.settings}
     return NativeTask("product", x, y, z, packed, settings, cut.scratch, cut.common, (), cut.phases)
 
 
