@@ -12,6 +12,7 @@ from benchmarks import famous
 from converters import CaffeNet
 from fcn_port.fastpath.flow import merge, read
 from fcn_port.fastpath.native import why_not
+from fcn_port.fastpath.native.build import library
 from fcn_port.fastpath.program import FastNet, convolutions, rounding, traits
 from fcn_port.fastpath.program.decisions import decisions
 from parity_tests.fastpath.test_any_net import in_double, named
@@ -92,7 +93,7 @@ def test_a_chain_of_7x7(channels: int) -> None:
     found = max(ratios(net, x).values())
     assert found <= 1.7
     if channels >= 64:  # how far off the net itself is depends on the processor's registers
-        assert min(ratios(net, x, "winograd_7").values()) > 2 * found
+        assert min(ratios(net, x, "winograd_7").values()) > 2 * (MOST if library().lanes() == 16 else found)
 
 
 def test_a_chain_of_1x1(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +142,7 @@ def test_without_that_the_early_output_is_too_far_off(monkeypatch: pytest.Monkey
     found = ratios(net, x)["conv1_2"]
     monkeypatch.setattr(rounding, "SHORT", 0)
     monkeypatch.setattr(rounding, "DEEP", 0)
-    assert ratios(net, x)["conv1_2"] > 1.5 * found
+    assert ratios(net, x)["conv1_2"] > (MOST if library().lanes() == 16 else 2 * found)
 
 
 def test_which_layers_an_output_shows() -> None:
