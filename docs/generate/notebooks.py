@@ -1,4 +1,7 @@
-"""Run the notebooks, each in a folder and a kernel of its own; with --write, keep what they show (`make notebooks`)."""
+"""Run the notebooks, each in a folder and a kernel of its own; with --write, keep what they show (`make notebooks`).
+
+They share a new cache, so that what is compiled is compiled as a new user has it, once.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="keep what the cells show")
     options = parser.parse_args(arguments)
     failed = 0
-    for path in sorted(FOLDER.glob("*.ipynb")):
-        problem = run(path, write=options.write)
-        print(f"{path.relative_to(ROOT)}: {problem or 'ran'}", flush=True)
-        failed += problem is not None
+    with tempfile.TemporaryDirectory() as cache:
+        for path in sorted(FOLDER.glob("*.ipynb")):
+            problem = run(path, cache, write=options.write)
+            print(f"{path.relative_to(ROOT)}: {problem or 'ran'}", flush=True)
+            failed += problem is not None
     return 1 if failed else 0
 
 
-def run(path: Path, *, write: bool) -> str | None:
+def run(path: Path, cache: str, *, write: bool) -> str | None:
     """Run a notebook; what a cell raised, or None. The outputs are kept without what differs from run to run."""
     import nbformat
     from nbclient import NotebookClient
@@ -36,7 +40,7 @@ def run(path: Path, *, write: bool) -> str | None:
 
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as away:
-        environ = {**os.environ, "FCN_PORT_WEIGHTS": f"{away}/weights", "XDG_CACHE_HOME": f"{away}/cache"}
+        environ = {**os.environ, "FCN_PORT_WEIGHTS": f"{away}/weights", "XDG_CACHE_HOME": cache}
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         client = NotebookClient(
             notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": away}}

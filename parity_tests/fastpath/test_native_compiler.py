@@ -95,9 +95,8 @@ def test_several_threads_without_openmp(tmp_path: Path) -> None:
     """They were one: on a Mac, and where the system has no runtime of OpenMP. The bits are those with it."""
     command = compiler(tmp_path, first=":", then='case "$*" in *-fopenmp*) exit 1;; esac; exec cc "$@"')[0]
     found = []
-    for name in (command, "cc"):
-        folder = tmp_path / Path(name).name
-        environment = {**os.environ, "CC": name, "XDG_CACHE_HOME": str(folder)}
+    for compiled in ({"CC": command, "XDG_CACHE_HOME": str(tmp_path)}, {"CC": "cc"}):  # which is compiled as a rule
+        environment = {**os.environ, **compiled}
         done = subprocess.run(
             [sys.executable, "-c", TOGETHER], env=environment, capture_output=True, text=True, timeout=600, cwd=ROOT
         )

@@ -1,11 +1,9 @@
-"""One target in a process of its own, driven by libFuzzer; what it finds goes to a folder, and it goes on."""
+"""One target, driven by libFuzzer, which ends the process; what it finds goes to a folder, and it goes on."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import random
 import resource
 import sys
 import time
@@ -27,8 +25,11 @@ MOST_ALIKE = 3
 """Inputs kept that stumble over the same line."""
 
 
-def main(name: str, folder: Path, seconds: int, runs: int, seed: int) -> None:
-    """Fuzz the target `name`: `folder` keeps what is learnt (corpus), found (found), and the numbers (numbers.json)."""
+def fuzz(name: str, folder: Path, work: Path, seconds: int, runs: int, seed: int) -> None:
+    """Fuzz the target `name`: `folder` keeps what is learnt (corpus), found (found), and the numbers (numbers.json).
+
+    Files are written in `work`.
+    """
     target = TARGETS[name]
     for each in ("corpus", "found", "seeds"):
         (folder / each).mkdir(parents=True, exist_ok=True)
@@ -38,7 +39,7 @@ def main(name: str, folder: Path, seconds: int, runs: int, seed: int) -> None:
         (folder / "seeds" / hashlib.sha1(data).hexdigest()).write_bytes(data)
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     warnings.simplefilter("ignore")
-    watch = _Watch(target, folder, Path(os.environ["FUZZ_WORK"]))
+    watch = _Watch(target, folder, work)
 
     def mutated(data: bytes, most: int, number: int) -> bytes:
         return target.mutate(data, number, lambda each: atheris.Mutate(each, max(len(each) + 16, 64)))[:most]
@@ -84,13 +85,3 @@ class _Watch:
         self._told = time.monotonic()
         numbers = {"runs": self.count, "bytes": self.most, "slowest": self.slowest, "found": self.found}
         (self.folder / "numbers.json").write_text(json.dumps(numbers))
-
-
-if __name__ == "__main__":
-    main(
-        sys.argv[1],
-        Path(sys.argv[2]),
-        int(sys.argv[3]),
-        int(sys.argv[4]),
-        int(sys.argv[5]) or random.randrange(1 << 31),
-    )
