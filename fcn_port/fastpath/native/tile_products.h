@@ -11,7 +11,7 @@
 
 #include "tables.h" /* at most SUMMED products */
 
-#define TOGETHER 6 /* rows */
+#define TOGETHER (LANES == 8 ? 5 : 6) /* rows; of six, AVX2's registers are full, and the end of a sum costs 18 cycles, not 5 */
 #define SUMMED_HERE (LANES == 8 ? SUMMED : SUMMED / 2) /* AVX2 has half the registers, so that sums of sums go to memory */
 
 /* Rows of `length` numbers `apart` floats from each other. `added`: to what lies there. */

@@ -92,15 +92,15 @@ class BlobPlace:
     @property
     def size(self) -> tuple[int, int, int, int]:
         """n, c, h, w of an image; a value (n, c) is one of 1x1."""
-        n, c, h, w = (*self.shape, 1, 1)[:4]
-        return n, c, h, w
+        return self.shape if len(self.shape) == 4 else (*self.shape, 1, 1)[:4]  # type: ignore[return-value]
 
     @property
     def steps(self) -> tuple[int, int, int]:
         """Floats between images, rows and columns of an image."""
-        if len(self.shape) == 2:
-            return self.strides[0], self.strides[0], self.strides[0]
-        return self.strides[0], self.strides[2], self.strides[3]
+        strides = self.strides
+        if len(strides) == 2:
+            return strides[0], strides[0], strides[0]
+        return strides[0], strides[2], strides[3]
 
 
 def as_images(*places: BlobPlace, last: bool = False) -> list[BlobPlace] | None:
