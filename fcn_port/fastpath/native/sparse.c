@@ -174,8 +174,8 @@ INLINE void fetch_row(int vectors, const struct step *s, const float *arena, con
             __builtin_prefetch(arena + rows->z[r] + channel + v * LANES, 0, 3);
 }
 
-/* All rows of a piece times the kernels of one group; the next two, and the kernels of the next stretch, are fetched
- * meanwhile. */
+/* All rows of a piece times the kernels of one group; the kernels of the next stretch are fetched meanwhile, and the next two
+ * rows, unless a processor's own cache holds all of them (division.py), and places of outputs are. */
 INLINE void multiply_group(int vectors, adder *begin, adder *add, const struct step *s, float *arena,
                            const struct some_rows *rows, const float *kernels, int64_t channel)
 {
@@ -192,7 +192,7 @@ INLINE void multiply_group(int vectors, adder *begin, adder *add, const struct s
             LOOP for (int64_t line = 0; line < each; line++, ahead += LINE)
                 __builtin_prefetch(ahead, 0, 2);
             float *sums = rows->sums + r * wide;
-            for (int64_t next = r + 2; next < least(r + 4, rows->count); next++)
+            for (int64_t next = r + 2; (is_last || LANES == 16) && next < least(r + 4, rows->count); next++)
                 fetch_row(vectors, s, arena, rows, next, from, channel, is_last);
             const bits *there = rows->there + i * rows->count + r;
             (from ? add : begin)(arena + rows->x[r] + from, there[0] | also, arena + rows->x[r + 1] + from,
