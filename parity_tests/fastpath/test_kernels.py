@@ -25,6 +25,7 @@ from fcn_port.fastpath.program.convolutions import _able, _cycles, _left_out
 from fcn_port.fastpath.program.places import BlobPlace
 from parity_tests.fastpath.random_nets import filled
 from parity_tests.fastpath.test_any_net import error, in_double, named, run_blankly
+from parity_tests.fastpath.test_native import SHORTER
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason="no C compiler")
 
@@ -106,7 +107,7 @@ check(net_of(35, "num_output: 37 kernel_size: 7 pad: 4", RELU), x, "winograd_7_p
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="flags of x86-64")
 def test_an_image_alone_has_the_same_bits_however_the_compiler_is_tuned() -> None:
     """GCC rounds products by themselves in some loops for Zen 3 and not in others: those of one row and of several."""
-    env = {**os.environ, "FCN_PORT_CFLAGS": "-mno-avx512f -mtune=znver3"}
+    env = {**os.environ, "FCN_PORT_CFLAGS": SHORTER}
     subprocess.run([sys.executable, "-c", ALONE], check=True, env=env, cwd=Path(__file__).parents[2])
 
 

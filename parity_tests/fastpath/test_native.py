@@ -36,14 +36,20 @@ pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compile
 
 
 @pytest.fixture
-def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def looked_at_anew() -> Iterator[None]:
+    """As in a process that has no kernels yet."""
+    for function in (build.library, why_not, self_check.why_not_any):
+        function.cache_clear()
+    yield
+    for function in (build.library, why_not, self_check.why_not_any):
+        function.cache_clear()
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_at_anew: None) -> Path:
     """As on a machine where nothing was compiled yet."""
     monkeypatch.setattr(build, "cache_folder", lambda: tmp_path / "native")
-    for function in (build.library, why_not, self_check.why_not_any):
-        function.cache_clear()
-    yield tmp_path / "native"
-    for function in (build.library, why_not, self_check.why_not_any):
-        function.cache_clear()
+    return tmp_path / "native"
 
 
 @pytest.fixture(scope="module")
@@ -201,13 +207,18 @@ def test_a_variable_that_says_nothing_is_told(
         why_not()
 
 
+SHORTER = "-mno-avx512f -mtune=znver3"
+"""Flags of test_kernels.py, too, so that one of both tests finds what the other one compiled."""
+
+
+@pytest.mark.usefixtures("looked_at_anew")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="no processor with several kinds")
-def test_processors_with_shorter_registers(monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> None:
+def test_processors_with_shorter_registers(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is compiled for them is checked by `why_not`, and once more on a layer with odd sizes.
 
     The shortest registers have their test in test_native_alone.py.
     """
-    monkeypatch.setenv("CC", "cc -mno-avx512f")
+    monkeypatch.setenv("FCN_PORT_CFLAGS", SHORTER)
     assert why_not() is None and build.library().panel() < 32
     module = layer(64, 96, 3)
     x = torch.randn(2, 64, 31, 45)
