@@ -25,7 +25,6 @@ from fcn_port.fastpath.program.convolutions import _able, _cycles, _left_out
 from fcn_port.fastpath.program.places import BlobPlace
 from parity_tests.fastpath.random_nets import filled
 from parity_tests.fastpath.test_any_net import error, in_double, named, run_blankly
-from parity_tests.fastpath.test_native import SHORTER
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason="no C compiler")
 
@@ -102,6 +101,10 @@ torch.set_num_threads(2)
 x = torch.randn(2, 35, 4, 9, generator=torch.Generator().manual_seed(9))
 check(net_of(35, "num_output: 37 kernel_size: 7 pad: 4", RELU), x, "winograd_7_pieces", "in pieces")
 """
+
+
+SHORTER = "-mno-avx512f -mtune=znver3"
+"""Flags of test_native.py, too, so that one of both tests finds what the other one compiled."""
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="flags of x86-64")

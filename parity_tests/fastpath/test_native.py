@@ -28,7 +28,9 @@ from fcn_port.fastpath.program import self_check
 from fcn_port.fastpath.winograd import WinogradConvolution
 from fcn_port.nets import FCN, FCN8s, Widths
 from parity_tests.fastpath.flows import convolution_step
+from parity_tests.fastpath.test_kernels import SHORTER
 from parity_tests.fastpath.test_winograd import layer
+from parity_tests.fastpath.test_zeros import HOW, SOURCES, way_of_the_last
 from parity_tests.narrow import image, same
 from parity_tests.tolerances import tolerance
 
@@ -207,16 +209,13 @@ def test_a_variable_that_says_nothing_is_told(
         why_not()
 
 
-SHORTER = "-mno-avx512f -mtune=znver3"
-"""Flags of test_kernels.py, too, so that one of both tests finds what the other one compiled."""
-
-
 @pytest.mark.usefixtures("looked_at_anew")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="no processor with several kinds")
 def test_processors_with_shorter_registers(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is compiled for them is checked by `why_not`, and once more on a layer with odd sizes.
 
-    The shortest registers have their test in test_native_alone.py.
+    The shortest registers have their test in test_native_alone.py. Products for few outputs leave no zeros out there,
+    as two rows of sums wait for each other (program/pace.py).
     """
     monkeypatch.setenv("FCN_PORT_CFLAGS", SHORTER)
     assert why_not() is None and build.library().panel() < 32
@@ -224,6 +223,8 @@ def test_processors_with_shorter_registers(monkeypatch: pytest.MonkeyPatch) -> N
     x = torch.randn(2, 64, 31, 45)
     assert error(NativeConvolution(module, relu=True)(x), module, x) <= tolerance("winograd-layer")
     assert self_check.why_not_any() is None  # every other kernel
+    behind, _ = SOURCES["a ReLU"]
+    assert HOW not in way_of_the_last(behind, 24) and HOW in way_of_the_last(behind, 96)
 
 
 @pytest.mark.usefixtures("compiled_already")

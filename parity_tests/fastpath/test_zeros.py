@@ -152,6 +152,11 @@ SOURCES = {
         layer { name: "r" type: "ReLU" bottom: "t" top: "r" }""",
         True,
     ),
+    "the greatest of what a ReLU made": (
+        """layer { name: "s" type: "ReLU" bottom: "y" top: "s" }
+        layer { name: "r" type: "Pooling" bottom: "s" top: "r" pooling_param { kernel_size: 3 pad: 1 } }""",
+        True,
+    ),
     "an average": (
         """layer { name: "s" type: "ReLU" bottom: "y" top: "s" }
         layer { name: "r" type: "Pooling" bottom: "s" top: "r" pooling_param { pool: AVE kernel_size: 3 pad: 1 } }""",

@@ -2,7 +2,8 @@
 
 A product with them may leave out the zeros (native/sparse.c), which gives the same sums however many there are. About
 half are 0 behind a product, and behind a sum of products, as in the first block of each of ResNet's stages; behind a
-sum with what a ReLU made, as in its other blocks, a quarter (docs/log.md).
+sum with what a ReLU made, as in its other blocks, a quarter, and a third of the greatest of some that are half 0
+(docs/log.md).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ PRODUCTS = convolution.Convolution, inner_product.InnerProduct
 """Types of layers half of whose numbers are below 0."""
 POOLINGS = pooling.Pooling, padded.PaddedPooling
 """Types of layers few of whose numbers are below 0, as they are the greatest of several."""
-OF_PRODUCTS, OF_SUMS = 0.5, 0.75
+OF_PRODUCTS, OF_SUMS, OF_THE_GREATEST = 0.5, 0.75, 0.65
 """The shares that are not 0."""
 
 
@@ -50,6 +51,8 @@ def shares(flow: Flow) -> Mapping[str, float]:
             found.update(dict.fromkeys(operation.tops, max(found[name] for name in operation.bottoms)))
         elif isinstance(last, POOLINGS):
             greatest.update(operation.tops)
+            if last.method == "MAX" and found.get(operation.bottoms[0]) == OF_PRODUCTS:
+                found[operation.tops[0]] = OF_THE_GREATEST
         elif (
             is_even and operation.activation is None and isinstance(operation.main.params, (*PRODUCTS, eltwise.Eltwise))
         ):
