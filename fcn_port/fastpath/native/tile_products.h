@@ -11,7 +11,11 @@
 
 #include "tables.h" /* at most SUMMED products */
 
-#define TOGETHER (LANES == 8 ? 5 : 6) /* rows; of six, AVX2's registers are full, and the end of a sum costs 18 cycles, not 5 */
+#if LANES == 8
+#define TOGETHER 5 /* rows; of six AVX2's registers are full, and the end of a sum costs 18 cycles, not 5 */
+#else
+#define TOGETHER 6
+#endif
 #define SUMMED_HERE (LANES == 8 ? SUMMED : SUMMED / 2) /* AVX2 has half the registers, so that sums of sums go to memory */
 
 /* Rows of `length` numbers `apart` floats from each other. `added`: to what lies there. */
@@ -74,7 +78,10 @@ static __attribute__((noinline)) void multiply_tiles(const struct tile_rows *row
                              : multiply_some_tiles(*rows, kernels, n, VECTORS / 2, to);                                \
         return;
     switch (count) {
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5)
+#if TOGETHER > 5
+        CASE(6)
+#endif
     }
 #undef CASE
 }
