@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from parity_tests import goldens
 from parity_tests.oracle.client import CaffeAborted, Oracle, OracleError
 from parity_tests.oracle.record import FORMATS, furthest, record_format
+from parity_tests.oracle.server import Server
 from parity_tests.tolerances import tolerance
 
 pytestmark = pytest.mark.oracle
@@ -93,17 +95,37 @@ def _mini_weights() -> bytes:
 
 def test_a_question_is_bounded_and_leaves_nothing_behind(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: list[Path] = []
-    run = subprocess.run
+    ask = Server.ask
 
-    def spy(command: list[str], **options: Any) -> Any:
-        jobs.append(oracle.folder / command[command.index("-C") + 1].lstrip("/"))
-        assert jobs[-1].is_dir()
-        return run(command, **options)
+    def spy(server: Server, job: Path, timeout: float) -> Any:
+        jobs.append(job)
+        assert job.is_dir()
+        return ask(server, job, timeout)
 
-    monkeypatch.setattr(subprocess, "run", spy)
-    with pytest.raises(OracleError, match=r"no answer within 0.01 s"):
-        Oracle(oracle.folder, timeout=0.01).version()
+    monkeypatch.setattr(Server, "ask", spy)
+    with pytest.raises(OracleError, match=r"no answer within 0 s"):
+        Oracle(oracle.folder, timeout=0).version()
     assert len(jobs) == 1 and not jobs[0].exists()
+    assert oracle.version() == "1.0.0"  # by another process
+
+
+ASKING = """
+import sys
+from pathlib import Path
+from parity_tests.oracle import client
+oracle = client.Oracle(Path(sys.argv[1]))
+oracle.version()
+server = client._server(oracle.folder, tuple(client._environment().items()))
+assert server._own.is_dir() and server._process.poll() is None
+print(server._process.pid, server._own)
+"""
+
+
+def test_what_answers_ends_with_the_process_that_asked(oracle: Oracle) -> None:
+    command = [sys.executable, "-c", ASKING, str(oracle.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    pid, folder = done.stdout.split()
+    assert not Path("/proc", pid).exists() and not Path(folder).exists()
 
 
 def test_the_oracle_is_caffe_1_0(oracle: Oracle) -> None:

@@ -1,4 +1,4 @@
-"""Questions to real Caffe: each runs in a process of its own inside the oracle's folder."""
+"""Questions to real Caffe: each is answered by a process of its own inside the oracle's folder (server.py)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from parity_tests import fill
 from parity_tests.oracle.folder import oracle_folder, why_not_ready
-
-WORKER = Path(__file__).with_name("worker.py")
+from parity_tests.oracle.server import Server
 
 Weights = bytes | Path
 Blobs = dict[str, np.ndarray]
@@ -187,8 +187,6 @@ class Oracle:
     ) -> Iterator[Path]:
         """Run one operation of the worker; gives its job folder, with the answer, while the context is open."""
         with self._job() as job:
-            for source in (WORKER, Path(fill.__file__)):
-                shutil.copyfile(source, job / source.name)
             (job / "net.prototxt").write_text(prototxt)
             if isinstance(weights, Path):
                 shutil.copyfile(weights, job / "weights")
@@ -200,7 +198,11 @@ class Oracle:
                 np.savez(job / "inputs.npz", **inputs)  # type: ignore[arg-type]
             whole = {"operation": operation, "fill": filling, "phase": phase, **(request or {})}
             (job / "request.json").write_text(json.dumps(whole))
-            self._run(job, ["python3", "-B", "worker.py"])
+            done = _server(self.folder, tuple(_environment().items())).ask(job, self.timeout)
+            if done is None:
+                raise OracleError(f"Caffe gave no answer within {self.timeout:g} s ({operation})")
+            if done[0]:
+                raise _failure(*done)
             yield job
 
     @contextmanager
@@ -233,6 +235,11 @@ def open_oracle() -> Oracle:
     if reason:
         raise OracleError(reason)
     return Oracle(folder)
+
+
+@cache
+def _server(folder: Path, environment: tuple[tuple[str, str], ...]) -> Server:
+    return Server(folder, dict(environment))
 
 
 def _environment() -> dict[str, str]:

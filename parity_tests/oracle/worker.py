@@ -1,13 +1,16 @@
-"""Runs inside the oracle, on its Python 3.9 with pycaffe: answers the one question in ``request.json``.
+"""Runs inside the oracle, on its Python 3.9 with pycaffe: answers the questions in the folders that `server` names.
 
-Called as ``python3 worker.py`` in a job folder that `client` filled, next to a copy of ``fill.py``. A net is in
-``net.prototxt``, weights in ``weights``, inputs in ``inputs.npz``; answers go to ``blobs.npz`` or ``answer``. When a
-CHECK of Caffe fails, this process is gone: `client` reads the message from its standard error.
+Each is answered by a copy of this process in its folder, which `client` filled: the question is in ``request.json``, a
+net in ``net.prototxt``, weights in ``weights``, inputs in ``inputs.npz``; answers go to ``blobs.npz`` or ``answer``.
+When a CHECK of Caffe fails, the copy is gone: `client` reads the message in the file that it wrote its outputs to.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import sys
+import traceback
 from pathlib import Path
 
 import caffe
@@ -184,6 +187,34 @@ def own_blobs(net: caffe.Net) -> list:
 
 OPERATIONS = {op.__name__: op for op in (forward, shapes, load, save, save_legacy, solve, descriptor, version)}
 
+
+def serve(said: str) -> None:
+    """Answer the question in each folder whose name comes in, and say with which status that ended."""
+    for line in sys.stdin:
+        pid = os.fork()
+        if not pid:
+            answer(Path("/tmp", line.strip()), said)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def answer(folder: Path, said: str) -> None:
+    """Answer the question in a folder, and end."""
+    status = 1
+    try:
+        os.chdir(folder)
+        nothing, out = os.open(os.devnull, os.O_RDONLY), os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for number, taken in enumerate((nothing, out, out)):
+            os.dup2(taken, number)
+        request = json.loads(Path("request.json").read_text())
+        OPERATIONS[request["operation"]](request)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    REQUEST = json.loads(Path("request.json").read_text())
-    OPERATIONS[REQUEST["operation"]](REQUEST)
+    serve(sys.argv[1])
