@@ -174,8 +174,8 @@ INLINE void fetch_row(int vectors, const struct step *s, const float *arena, con
             __builtin_prefetch(arena + rows->z[r] + channel + v * LANES, 0, 3);
 }
 
-/* All rows of a piece times the kernels of one group; the kernels of the next stretch are fetched meanwhile, and the next two
- * rows, unless a processor's own cache holds all of them (division.py), and places of outputs are. */
+/* All rows of a piece times the kernels of one group; the kernels of the next stretch, and the places of the next two rows'
+ * outputs, are fetched meanwhile, and these rows where a processor's own cache does not hold them all (division.py). */
 INLINE void multiply_group(int vectors, adder *begin, adder *add, const struct step *s, float *arena,
                            const struct some_rows *rows, const float *kernels, int64_t channel)
 {
