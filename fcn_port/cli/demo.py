@@ -14,6 +14,9 @@ from .output import echo, note
 
 _Folder = click.Path(file_okay=False, path_type=Path)
 
+COUNT, SEED, SIZE = 60, 2, (240, 320)
+"""The images that are drawn and scored, as they were for the release's card."""
+
 
 @click.command("demo")
 @click.option("-o", "--out", type=_Folder, default="demo", show_default=True, help="Where images, labels and page go.")
@@ -25,14 +28,16 @@ def command(out: Path) -> int:
     """
     from weights.catalogue import release
 
+    from ..data.shapes import shape_ids, state_of
+
     require("torch")
     held_out = out / "held-out"
-    if held_out.exists() and not (held_out / "classes.txt").exists() and any(held_out.iterdir()):
+    if state_of(held_out, count=COUNT, seed=SEED, size=SIZE, val=1) == "other":
         raise click.UsageError(f"{held_out} is not empty, and not of a demo; say --out FOLDER")
     with as_file(files("weights") / "sample") as sample:
         model, golden = sample / "shapes-fcn8s.caffemodel", sample / "shapes-fcn8s.golden.npz"
         converted = str(converted_path(release("sample")))
-        images = [str(held_out / "JPEGImages" / f"shapes_0002_{i:05d}.jpg") for i in range(6)]
+        images = [str(held_out / "JPEGImages" / f"{id_}.jpg") for id_ in shape_ids(count=6, seed=SEED)]
         steps = (
             ("a Caffe file becomes a PyTorch file", ["convert", "sample"]),
             ("the shape of every blob of a 100x100 image, and what the crops keep", ["trace", "sample", "100x100"]),
@@ -42,7 +47,10 @@ def command(out: Path) -> int:
             ),
             (
                 "images that it never saw, segmented",
-                ["data", "shapes", "--make", str(held_out), "--count", "60", "--seed", "2", "--val", "1"],
+                [
+                    *("data", "shapes", "--make", str(held_out), "--count", str(COUNT), "--seed", str(SEED)),
+                    *("--size", "x".join(map(str, SIZE)), "--val", "1"),
+                ],
             ),
             ("", ["predict", "sample", str(sample / "shapes.png"), *images, "--out", str(out)]),
             ("the score beside the recorded one", ["evaluate", "sample", "--data", str(held_out), "--split", "val"]),

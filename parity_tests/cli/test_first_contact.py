@@ -11,8 +11,10 @@ from safetensors.torch import load_file, save_file
 
 import converters
 import fcn_port
-from fcn_port.cli import run
+from fcn_port.cli import demo, run
 from fcn_port.cli.program import TASKS, VERBS
+from fcn_port.data import shapes
+from fcn_port.data.shapes import draw_shapes
 from fcn_port.loading import load
 from parity_tests.test_architecture import ROOT
 
@@ -128,6 +130,27 @@ def test_the_demo_does_the_whole_job(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(list((tmp_path / "demo").glob("*.labels.png"))) == 7 and "0 of 0" not in err
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert "95.57" in page and page.count("<img") >= 8
+
+
+@pytest.mark.parametrize(("count", "status"), [(60, 0), (59, 2)], ids=["interrupted", "of another one"])
+def test_a_demo_goes_on_where_it_was_interrupted(
+    count: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It took its own pictures for somebody else's where not all of them were there."""
+    drawn, taken = [], []
+
+    def draw(*arguments: object, **settings: object) -> object:
+        drawn.append(arguments)
+        if len(drawn) > 2:
+            raise KeyboardInterrupt
+        return draw_shapes(*arguments, **settings)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        interrupted.setattr(shapes, "draw_shapes", draw)
+        shapes.make_shapes(tmp_path / "demo" / "held-out", count=count, seed=2, size=(240, 320), val=1)
+    monkeypatch.setattr(demo, "_step", lambda said, arguments: taken.append(arguments[0]) or 0)
+    assert run(["demo", "-o", str(tmp_path / "demo")]) == status
+    assert bool(taken) == (status == 0) and ("not of a demo" in capsys.readouterr().err) == (status == 2)
 
 
 FIXED = """
