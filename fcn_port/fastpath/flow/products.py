@@ -7,13 +7,13 @@ from converters.net import Layer
 
 Pair = tuple[int, int]
 Weighted = convolution.Convolution | inner_product.InnerProduct
-KNOWN = frozenset((convolution.Convolution, convolution.Deconvolution, inner_product.InnerProduct))
+_WEIGHTED_TYPES = frozenset((convolution.Convolution, convolution.Deconvolution, inner_product.InnerProduct))
 
 
 def weighted(params: Layer) -> Weighted | None:
     """The convolution, deconvolution or product that a layer is, its padding aside; None for any other layer."""
     found = params.inner if type(params) is padded.PaddedConvolution else params
-    return found if type(found) in KNOWN else None  # type: ignore[return-value]
+    return found if type(found) in _WEIGHTED_TYPES else None  # type: ignore[return-value]
 
 
 def plain_convolution(params: Layer) -> convolution.Convolution | None:
