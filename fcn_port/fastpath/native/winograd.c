@@ -57,12 +57,12 @@ INLINE void keep(vec value, float *to)
 }
 
 /* B^T d B for one tile's window d, to `to` + point * stride, behind those of the `i` tiles before it in the block. */
-INLINE void evaluate(struct form f, int is_whole, const struct step *s, float *arena, int64_t tile,
+INLINE void evaluate(struct form f, int is_whole, const struct step *s, float *arena, const struct tile *tile,
                      const struct order *order, int64_t i, float *to, int64_t stride)
 {
     const int n = f.n;
-    struct spot at = spot_of(s, tile, f.m, f.pieces);
-    const struct extent has = is_whole ? (struct extent){f.m, f.m} : extent_of(f, s, at);
+    const struct spot at = tile->at;
+    const struct extent has = is_whole ? (struct extent){f.m, f.m} : tile->has;
     const int rows = points_of(f, has.rows), cols = points_of(f, has.cols);
     const float *from[MOST][MOST];
     for (int u = 0; u < n; u++)
@@ -105,15 +105,14 @@ INLINE void evaluate(struct form f, int is_whole, const struct step *s, float *a
     }
 }
 
-/* A^T p A for one tile and one panel of channels, to the tile's place in y. It is tile `i` of its block, and its products lie
- * behind those of tiles from `lo` on. */
-INLINE void interpolate(struct form f, int is_whole, const struct step *s, float *arena, int64_t tile,
-                        const struct order *order, int64_t i, int64_t lo, int64_t channel, const float *products,
-                        int64_t stride)
+/* A^T p A for tile `i` of a block and one panel of channels, to the tile's place in y; its products lie behind those of tiles
+ * from `lo` on. */
+INLINE void interpolate(struct form f, int is_whole, const struct step *s, float *arena, const struct order *order,
+                        int64_t i, int64_t lo, int64_t channel, const float *products, int64_t stride)
 {
     const int n = f.n, m = f.m;
-    struct spot at = spot_of(s, tile, m, f.pieces);
-    const struct extent has = extent_of(f, s, at);
+    const struct spot at = order->tile[i].at;
+    const struct extent has = order->tile[i].has;
     const int of_rows = is_whole ? m : has.rows, of_cols = is_whole ? m : has.cols;
     const int down = points_of(f, of_rows), across = points_of(f, of_cols);
     const float *from[MOST][MOST];
@@ -149,9 +148,8 @@ INLINE void interpolate(struct form f, int is_whole, const struct step *s, float
 
 /* The same two for tiles with few outputs, functions of their own, as those for whole ones keep more in registers then. */
 struct short_ways {
-    void (*evaluate)(const struct step *s, float *arena, int64_t tile, const struct order *order, int64_t i, float *to,
-                     int64_t stride);
-    void (*interpolate)(const struct step *s, float *arena, int64_t tile, const struct order *order, int64_t i, int64_t lo,
+    void (*evaluate)(const struct step *s, float *arena, const struct order *order, int64_t i, float *to, int64_t stride);
+    void (*interpolate)(const struct step *s, float *arena, const struct order *order, int64_t i, int64_t lo,
                         int64_t channel, const float *products, int64_t stride);
 };
 
@@ -276,14 +274,12 @@ INLINE void finish(struct form f, struct short_ways few, const struct step *s, f
 {
     for (const struct run *run = runs; run < runs + count; run++)
         for (int64_t i = run->from; i < run->from + run->count; i++)
-            interpolate(f, 1, s, arena, g.first + i, g.order, i, g.lo, channel, products, kept);
-    for (int64_t i = f.pieces > 1 ? g.hi : g.lo; i < g.hi; i++) {
-        const int64_t tile = g.first + g.order->tile[i];
+            interpolate(f, 1, s, arena, g.order, i, g.lo, channel, products, kept);
+    for (int64_t i = f.pieces > 1 ? g.hi : g.lo; i < g.hi; i++)
         if (i < g.order->whole)
-            interpolate(f, 1, s, arena, tile, g.order, i, g.lo, channel, products, kept);
+            interpolate(f, 1, s, arena, g.order, i, g.lo, channel, products, kept);
         else
-            few.interpolate(s, arena, tile, g.order, i, g.lo, channel, products, kept);
-    }
+            few.interpolate(s, arena, g.order, i, g.lo, channel, products, kept);
 }
 
 /* Some panels of output channels for a group: one, where kernels are lean or in pieces. */
@@ -317,12 +313,13 @@ INLINE void compute(struct form f, struct short_ways few, struct lean_kernels le
 INLINE void evaluate_next(struct form f, struct short_ways few, const struct step *s, float *arena, int64_t first,
                           const struct order *order, int64_t i, struct memory memory)
 {
-    if (f.pieces > 1)
-        evaluate(f, 1, s, arena, first + i, order, i, memory.tiles, memory.apart);
-    else if (i < order->whole)
-        evaluate(f, 1, s, arena, first + order->tile[i], order, i, memory.tiles, memory.apart);
+    if (f.pieces > 1) {
+        const struct tile tile = tile_at(f, s, first + i); /* a window behind the block's tiles, too */
+        evaluate(f, 1, s, arena, &tile, order, i, memory.tiles, memory.apart);
+    } else if (i < order->whole)
+        evaluate(f, 1, s, arena, &order->tile[i], order, i, memory.tiles, memory.apart);
     else
-        few.evaluate(s, arena, first + order->tile[i], order, i, memory.tiles, memory.apart);
+        few.evaluate(s, arena, order, i, memory.tiles, memory.apart);
 }
 
 INLINE void convolve(struct form f, struct short_ways few, struct lean_kernels lean, const struct step *s,
@@ -376,15 +373,15 @@ INLINE void pack_panel(evaluator *kernels, int64_t places, const struct packing 
     }                                                                                                                  \
     static const struct form form_##name = {n, m, side, pieces, DATA_##name, OUTPUT_##name, SHORT_DATA_##name,         \
                                             SHORT_OUTPUT_##name, SHORT_POINTS_##name};                                 \
-    OWN evaluate_short_##name(const struct step *s, float *arena, int64_t tile, const struct order *order, int64_t i,  \
-                              float *to, int64_t stride)                                                               \
+    OWN evaluate_short_##name(const struct step *s, float *arena, const struct order *order, int64_t i, float *to,     \
+                              int64_t stride)                                                                          \
     {                                                                                                                  \
-        evaluate(form_##name, 0, s, arena, tile, order, i, to, stride);                                                \
+        evaluate(form_##name, 0, s, arena, &order->tile[i], order, i, to, stride);                                     \
     }                                                                                                                  \
-    OWN interpolate_short_##name(const struct step *s, float *arena, int64_t tile, const struct order *order,          \
-                                 int64_t i, int64_t lo, int64_t channel, const float *products, int64_t stride)        \
+    OWN interpolate_short_##name(const struct step *s, float *arena, const struct order *order, int64_t i, int64_t lo, \
+                                 int64_t channel, const float *products, int64_t stride)                               \
     {                                                                                                                  \
-        interpolate(form_##name, 0, s, arena, tile, order, i, lo, channel, products, stride);                          \
+        interpolate(form_##name, 0, s, arena, order, i, lo, channel, products, stride);                                \
     }                                                                                                                  \
     OWN convolve_##name(evaluator *lean, const struct step *s, struct worker *w)                                       \
     {                                                                                                                  \

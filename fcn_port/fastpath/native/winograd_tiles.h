@@ -73,10 +73,23 @@ INLINE struct extent extent_of(struct form f, const struct step *s, struct spot 
                            (int)least((s->w - at.x + s->dilation_w - 1) / s->dilation_w, f.m)};
 }
 
+/* A tile, or where there would be one: of a block's each is looked for once, as that takes a dozen divisions. */
+struct tile {
+    struct spot at;
+    struct extent has;
+};
+
+INLINE struct tile tile_at(struct form f, const struct step *s, int64_t number)
+{
+    const struct spot at = spot_of(s, number, f.m, f.pieces);
+    return (struct tile){at, extent_of(f, s, at)};
+}
+
 /* The order in which a block's tiles lie: `whole` ones first, and behind them how many of each point are before. */
 struct order {
     int64_t whole;
-    int16_t tile[MOST_TILES], before[MOST_TILES + 1][MOST * MOST];
+    struct tile tile[MOST_TILES];
+    int16_t before[MOST_TILES + 1][MOST * MOST];
 };
 
 /* How many of a block's tiles before the one at place `i` need a point. */
@@ -86,34 +99,32 @@ INLINE int64_t before(const struct order *order, int64_t i, int point)
 }
 
 /* Put `tile` behind the `at` ones that have their place. */
-INLINE void put_tile(struct form f, struct order *order, int64_t tile, int64_t at, struct extent has)
+INLINE void put_tile(struct form f, struct order *order, struct tile tile, int64_t at)
 {
     int16_t *behind = order->before[at + 1 - order->whole];
-    order->tile[at] = (int16_t)tile;
+    order->tile[at] = tile;
     for (int p = 0; p < f.n * f.n; p++)
         behind[p] = (int16_t)before(order, at, p);
-    for (int u = 0; u < points_of(f, has.rows); u++)
-        for (int v = 0; v < points_of(f, has.cols); v++)
-            behind[point_of(f, has.rows, u) * f.n + point_of(f, has.cols, v)]++;
+    for (int u = 0; u < points_of(f, tile.has.rows); u++)
+        for (int v = 0; v < points_of(f, tile.has.cols); v++)
+            behind[point_of(f, tile.has.rows, u) * f.n + point_of(f, tile.has.cols, v)]++;
 }
 
 /* The order of a block's tiles; where kernels are in pieces all count as whole, and lie as they are. */
 INLINE void arrange(struct form f, const struct step *s, int64_t first, int64_t count, struct order *order)
 {
-    int16_t shorter[MOST_TILES];
+    struct tile shorter[MOST_TILES];
     int64_t some = 0;
     order->whole = 0;
-    for (int64_t i = 0; f.pieces == 1 && i < count; i++) {
-        struct extent has = extent_of(f, s, spot_of(s, first + i, f.m, f.pieces));
-        if (s->in_channels >= WORTH_CHANNELS && (has.rows < f.m || has.cols < f.m))
-            shorter[some++] = (int16_t)i;
+    for (int64_t i = 0; i < count; i++) {
+        const struct tile tile = tile_at(f, s, first + i);
+        if (f.pieces == 1 && s->in_channels >= WORTH_CHANNELS && (tile.has.rows < f.m || tile.has.cols < f.m))
+            shorter[some++] = tile;
         else
-            order->tile[order->whole++] = (int16_t)i;
+            order->tile[order->whole++] = tile;
     }
-    for (int64_t i = 0; i < some; i++) {
-        struct spot at = spot_of(s, first + shorter[i], f.m, f.pieces);
-        put_tile(f, order, shorter[i], order->whole + i, extent_of(f, s, at));
-    }
+    for (int64_t i = 0; i < some; i++)
+        put_tile(f, order, shorter[i], order->whole + i);
 }
 
 #endif
