@@ -102,12 +102,11 @@ INLINE void add_row(int vectors, const float *row, bits there, const float *kern
     }
 }
 
-/* To (2, vectors) at `to`: the products of those numbers of two rows that are there, added to what lies there unless they
- * are the first. Numbers that one row alone has are taken one of each row at a time, as sums of one row wait for each other. */
-INLINE void add_rows(int vectors, const float *row, bits of_one, const float *another, bits of_other,
-                     const float *kernels, float *to, int first)
+/* To `one` and `other`: the products of those numbers of two rows that are there. Numbers that one row alone has are taken one
+ * of each row at a time, as sums of one row wait for each other. */
+INLINE void sum_rows(int vectors, const float *row, bits of_one, const float *another, bits of_other, const float *kernels,
+                     vec *one, vec *other)
 {
-    vec one[MOST], other[MOST];
     UNROLL for (int v = 0; v < vectors; v++)
         one[v] = other[v] = (vec){0};
     const bits both = of_one & of_other;
@@ -133,75 +132,180 @@ INLINE void add_rows(int vectors, const float *row, bits of_one, const float *an
     }
     add_row(vectors, row, of_one, kernels, one);
     add_row(vectors, another, of_other, kernels, other);
-    if (!first)
-        UNROLL for (int v = 0; v < vectors; v++) {
-            one[v] += load(to + v * LANES);
-            other[v] += load(to + (vectors + v) * LANES);
-        }
+}
+
+/* Add what waits for two rows at `sums`. */
+INLINE void add_sums(int vectors, const float *sums, vec *one, vec *other)
+{
     UNROLL for (int v = 0; v < vectors; v++) {
-        *(vec *)(to + v * LANES) = one[v];
-        *(vec *)(to + (vectors + v) * LANES) = other[v];
+        one[v] += load(sums + v * LANES);
+        other[v] += load(sums + (vectors + v) * LANES);
+    }
+}
+
+/* A stretch of two rows, which waits at `sums` behind what lies there unless it is the first. */
+INLINE void add_rows(int vectors, const float *row, bits of_one, const float *another, bits of_other,
+                     const float *kernels, float *sums, int first)
+{
+    vec one[MOST], other[MOST];
+    sum_rows(vectors, row, of_one, another, of_other, kernels, one, other);
+    if (!first)
+        add_sums(vectors, sums, one, other);
+    UNROLL for (int v = 0; v < vectors; v++) {
+        *(vec *)(sums + v * LANES) = one[v];
+        *(vec *)(sums + (vectors + v) * LANES) = other[v];
+    }
+}
+
+/* What becomes of two rows' sums: with bias, addend (unless z is 0) and what waits, between floor and ceiling, to y. */
+struct outputs {
+    const float *sums, *bias, *z;
+    float *y;
+    int64_t y_apart, z_apart;
+    float floor, ceiling;
+};
+
+/* The last stretch of two rows. */
+INLINE void finish_rows(int vectors, const float *row, bits of_one, const float *another, bits of_other,
+                        const float *kernels, const struct outputs *to, int first)
+{
+    vec one[MOST], other[MOST];
+    sum_rows(vectors, row, of_one, another, of_other, kernels, one, other);
+    if (!first)
+        add_sums(vectors, to->sums, one, other);
+    UNROLL for (int v = 0; v < vectors; v++) {
+        const vec bias = held(load(to->bias + v * LANES));
+        one[v] += bias, other[v] += bias;
+    }
+    if (to->z)
+        UNROLL for (int v = 0; v < vectors; v++) {
+            one[v] += load(to->z + v * LANES);
+            other[v] += load(to->z + to->z_apart + v * LANES);
+        }
+    const vec floor = all_of(to->floor), ceiling = all_of(to->ceiling);
+    float *y = to->y, *too = y + to->y_apart;
+    UNROLL for (int v = 0; v < vectors; v++) {
+        *(vec *)(y + v * LANES) = below(ceiling, above(floor, one[v]));
+        *(vec *)(too + v * LANES) = below(ceiling, above(floor, other[v]));
     }
 }
 
 /* Each is a function of its own, as GCC runs out of registers for the sums within a larger one, of as many arguments as
  * registers pass. */
-typedef void adder(const float *row, bits of_one, const float *another, bits of_other, const float *kernels, float *to);
+typedef void adder(const float *row, bits of_one, const float *another, bits of_other, const float *kernels, float *sums);
+typedef void finisher(const float *row, bits of_one, const float *another, bits of_other, const float *kernels,
+                      const struct outputs *to);
 
-#define ADDER(name, n, first)                                                                                          \
+/* For a first stretch, one behind it, and the last, which may be the first. */
+struct adders {
+    adder *begin, *add;
+    finisher *only, *last;
+};
+
+#define OWN(name, n, to)                                                                                               \
     static __attribute__((noinline)) void name##_##n(const float *row, bits of_one, const float *another,              \
-                                                     bits of_other, const float *kernels, float *to)                   \
-    {                                                                                                                  \
-        add_rows(n, row, of_one, another, of_other, kernels, to, first);                                               \
-    }
-#define ADDERS(n) ADDER(begin, n, 1) ADDER(add, n, 0)
+                                                     bits of_other, const float *kernels, to)
+#define ADDERS(n)                                                                                                      \
+    OWN(begin, n, float *sums) { add_rows(n, row, of_one, another, of_other, kernels, sums, 1); }                      \
+    OWN(add, n, float *sums) { add_rows(n, row, of_one, another, of_other, kernels, sums, 0); }                        \
+    OWN(only, n, const struct outputs *to) { finish_rows(n, row, of_one, another, of_other, kernels, to, 1); }         \
+    OWN(last, n, const struct outputs *to) { finish_rows(n, row, of_one, another, of_other, kernels, to, 0); }         \
+    static const struct adders adders_##n = {begin_##n, add_##n, only_##n, last_##n};
 ADDERS(1) ADDERS(2) ADDERS(3) ADDERS(4) ADDERS(5) ADDERS(6) ADDERS(7) ADDERS(8)
 
 INLINE int64_t of_group(int64_t length, int64_t wide) { return length * wide + LINE; }
 
-/* What is read of a row and a stretch, and, where `is_last`, its outputs and what is added to them. */
-INLINE void fetch_row(int vectors, const struct step *s, const float *arena, const struct some_rows *rows, int64_t r,
-                      int64_t from, int64_t channel, int is_last)
+/* What is read of a row and a stretch. */
+INLINE void fetch_numbers(const struct step *s, const float *row)
 {
     LOOP for (int64_t c = 0; c < s->stretch; c += LINE)
-        __builtin_prefetch(arena + rows->x[r] + from + c, 0, 3);
-    if (!is_last || rows->y[r] == NOWHERE)
-        return;
-    UNROLL for (int v = 0; v < vectors; v++)
-        __builtin_prefetch(arena + rows->y[r] + channel + v * LANES, 1, 3);
-    if (s->z.image)
-        UNROLL for (int v = 0; v < vectors; v++)
-            __builtin_prefetch(arena + rows->z[r] + channel + v * LANES, 0, 3);
+        __builtin_prefetch(row + c, 0, 3);
 }
 
-/* All rows of a piece times the kernels of one group; the kernels of the next stretch, and the places of the next two rows'
- * outputs, are fetched meanwhile, and these rows where a processor's own cache does not hold them all (division.py). */
-INLINE void multiply_group(int vectors, adder *begin, adder *add, const struct step *s, float *arena,
+/* The places of a row's outputs and what is added to them. */
+INLINE void fetch_outputs(int vectors, const struct step *s, const float *arena, const struct some_rows *rows, int64_t r,
+                          int64_t channel)
+{
+    if (rows->y[r] == NOWHERE)
+        return;
+    UNROLL for (int c = 0; c < vectors * LANES; c += LINE)
+        __builtin_prefetch(arena + rows->y[r] + channel + c, 1, 3);
+    if (s->z.image)
+        UNROLL for (int c = 0; c < vectors * LANES; c += LINE)
+            __builtin_prefetch(arena + rows->z[r] + channel + c, 0, 3);
+}
+
+/* A stretch of all rows' numbers, from `x` on, and its kernels for one group of outputs: the first of these, and which bits are
+ * set for what counts although it is 0; `each` lines of the next stretch's kernels are fetched with each pair. */
+struct part {
+    float *arena, *x;
+    const bits *there;
+    const float *kernels, *ahead;
+    bits also;
+    int64_t each, channel;
+};
+
+/* A stretch but the last; the next rows are fetched meanwhile where a processor's own cache does not hold them (division.py). */
+INLINE void add_part(int vectors, adder *add, const struct step *s, const struct some_rows *rows, struct part p)
+{
+    for (int64_t r = 0; r < rows->count; r += 2) {
+        LOOP for (int64_t line = 0; line < p.each; line++, p.ahead += LINE)
+            __builtin_prefetch(p.ahead, 0, 2);
+        for (int64_t next = r + 2; LANES == 16 && next < least(r + 4, rows->count); next++)
+            fetch_numbers(s, p.x + rows->x[next]);
+        add(p.x + rows->x[r], p.there[r] | p.also, p.x + rows->x[r + 1], p.there[r + 1] | p.also, p.kernels,
+            rows->sums + r * vectors * LANES);
+    }
+}
+
+/* The last one; the places of the next two rows' outputs are fetched meanwhile. */
+INLINE void finish_part(int vectors, adder *add, finisher *finish, const struct step *s, const struct some_rows *rows,
+                        struct part p)
+{
+    const struct bend bend = bend_of(s, p.channel);
+    const int is_simple = p.channel + vectors * LANES <= s->channels && is_bent(s) && !bend.sloped && s->bias;
+    struct outputs to = {.bias = s->bias + p.channel, .floor = bend.floor, .ceiling = bend.ceiling};
+    for (int64_t r = 0; r < rows->count; r += 2) {
+        LOOP for (int64_t line = 0; line < p.each; line++, p.ahead += LINE)
+            __builtin_prefetch(p.ahead, 0, 2);
+        for (int64_t next = r + 2; next < least(r + 4, rows->count); next++) {
+            if (LANES == 16)
+                fetch_numbers(s, p.x + rows->x[next]);
+            fetch_outputs(vectors, s, p.arena, rows, next, p.channel);
+        }
+        const float *one = p.x + rows->x[r], *other = p.x + rows->x[r + 1];
+        const bits of_one = p.there[r] | p.also, of_other = p.there[r + 1] | p.also;
+        float *sums = rows->sums + r * vectors * LANES;
+        if (is_simple && rows->y[r + 1] != NOWHERE) {
+            to.sums = sums, to.y = p.arena + rows->y[r] + p.channel, to.y_apart = rows->y[r + 1] - rows->y[r];
+            if (s->z.image)
+                to.z = p.arena + rows->z[r] + p.channel, to.z_apart = rows->z[r + 1] - rows->z[r];
+            finish(one, of_one, other, of_other, p.kernels, &to);
+            continue;
+        }
+        add(one, of_one, other, of_other, p.kernels, sums);
+        for (int64_t done = r; done < r + 2; done++)
+            if (rows->y[done] != NOWHERE)
+                put_row(vectors, s, 0, p.arena + rows->y[done], s->z.image ? p.arena + rows->z[done] : 0, p.channel,
+                        rows->sums + done * vectors * LANES);
+    }
+}
+
+/* All rows of a piece times the kernels of one group. */
+INLINE void multiply_group(int vectors, const struct adders *adders, const struct step *s, float *arena,
                            const struct some_rows *rows, const float *kernels, int64_t channel)
 {
-    const int64_t wide = vectors * LANES, length = s->in_channels;
-    const int is_finite = kernels[length * wide] == 0, is_whole = channel + wide <= s->channels;
-    const struct bend bend = bend_of(s, channel);
-    const int is_simple = is_whole && is_bent(s) && !bend.sloped && s->bias;
-    for (int64_t from = 0, i = 0; from < length; from += s->stretch, i++, kernels += s->stretch * wide) {
-        const int is_last = from + s->stretch >= length;
-        const bits also = is_finite ? 0 : first_bits(least(s->stretch, length - from));
-        const float *ahead = kernels + s->stretch * wide;
-        const int64_t each = 2 * (s->stretch * wide / LINE) / rows->count + 1; /* lines for each pair */
-        for (int64_t r = 0; r < rows->count; r += 2) {
-            LOOP for (int64_t line = 0; line < each; line++, ahead += LINE)
-                __builtin_prefetch(ahead, 0, 2);
-            float *sums = rows->sums + r * wide;
-            for (int64_t next = r + 2; (is_last || LANES == 16) && next < least(r + 4, rows->count); next++)
-                fetch_row(vectors, s, arena, rows, next, from, channel, is_last);
-            const bits *there = rows->there + i * rows->count + r;
-            (from ? add : begin)(arena + rows->x[r] + from, there[0] | also, arena + rows->x[r + 1] + from,
-                                 there[1] | also, kernels, sums);
-            for (int64_t done = r; done < r + 2; done++)
-                if (is_last && rows->y[done] != NOWHERE)
-                    put_row(vectors, s, is_simple ? &bend : 0, arena + rows->y[done],
-                            s->z.image ? arena + rows->z[done] : 0, channel, rows->sums + done * wide);
-        }
+    const int64_t length = s->in_channels, of_stretch = s->stretch * vectors * LANES;
+    const int is_finite = kernels[length * vectors * LANES] == 0;
+    const int64_t each = (2 * (of_stretch / LINE) + rows->count - 1) / rows->count;
+    struct part p = {arena, arena, rows->there, kernels, kernels + of_stretch, 0, each, channel};
+    for (int64_t from = 0; from < length; from += s->stretch) {
+        p.also = is_finite ? 0 : first_bits(least(s->stretch, length - from));
+        if (from + s->stretch < length)
+            add_part(vectors, from ? adders->add : adders->begin, s, rows, p);
+        else
+            finish_part(vectors, from ? adders->add : adders->begin, from ? adders->last : adders->only, s, rows, p);
+        p.x += s->stretch, p.there += rows->count, p.kernels += of_stretch, p.ahead += of_stretch;
     }
 }
 
@@ -210,7 +314,7 @@ static void multiply_rows(const struct step *s, float *arena, const struct some_
 {
 #define CASE(n)                                                                                                        \
     case n:                                                                                                            \
-        multiply_group(n, begin_##n, add_##n, s, arena, rows, kernels, channel);                                       \
+        multiply_group(n, &adders_##n, s, arena, rows, kernels, channel);                                              \
         return;
     switch (s->shared) {
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
