@@ -215,7 +215,8 @@ def test_processors_with_shorter_registers(monkeypatch: pytest.MonkeyPatch) -> N
     """What is compiled for them is checked by `why_not`, and once more on a layer with odd sizes.
 
     The shortest registers have their test in test_native_alone.py. Products for few outputs leave no zeros out there,
-    as two rows of sums wait for each other (program/pace.py).
+    as two rows of sums wait for each other; rows of few numbers go two by two although none is 0, as a product of six
+    takes long to end (program/pace.py).
     """
     monkeypatch.setenv("FCN_PORT_CFLAGS", SHORTER)
     assert why_not() is None and build.library().panel() < 32
@@ -224,7 +225,10 @@ def test_processors_with_shorter_registers(monkeypatch: pytest.MonkeyPatch) -> N
     assert error(NativeConvolution(module, relu=True)(x), module, x) <= tolerance("winograd-layer")
     assert self_check.why_not_any() is None  # every other kernel
     behind, _ = SOURCES["a ReLU"]
-    assert HOW not in way_of_the_last(behind, 24) and HOW in way_of_the_last(behind, 96)
+    assert HOW not in way_of_the_last(behind, 16) and HOW in way_of_the_last(behind, 96)
+    few = """layer { name: "r" type: "Convolution" bottom: "y" top: "r" convolution_param {
+        num_output: 16 kernel_size: 1 } }"""
+    assert HOW in way_of_the_last(few, 96)
 
 
 @pytest.mark.usefixtures("compiled_already")

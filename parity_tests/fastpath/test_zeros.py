@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from converters.execution import CaffeNet
 from converters.formats import parse_prototxt
-from fcn_port.fastpath.native import why_not
+from fcn_port.fastpath.native import division, why_not
 from fcn_port.fastpath.native.build import library
-from fcn_port.fastpath.native.division import divide_sparse
 from fcn_port.fastpath.program import FastNet
 from parity_tests.fastpath.random_nets import filled
 from parity_tests.fastpath.test_any_net import in_double
@@ -219,7 +220,7 @@ def test_where_they_pay(layers: str, pays: bool) -> None:
 )  # fmt: skip
 def test_blocks_of_rows(positions: int, features: int, threads: int, blocks: int) -> None:
     """As few as give threads equal shares where rows are few, since each reads a group's kernels again."""
-    cut = divide_sparse(length=64, images=1, positions=positions, features=features, threads=threads)
+    cut = division.divide_sparse(length=64, images=1, positions=positions, features=features, threads=threads)
     pairs = -(-positions // 2)
     assert cut.block == -(-pairs // blocks)
 
@@ -228,5 +229,18 @@ def test_blocks_of_rows(positions: int, features: int, threads: int, blocks: int
 @pytest.mark.parametrize(("length", "pairs"), [(64, 421), (512, 64), (1024, 32), (2048, 24), (4096, 24)])
 def test_rows_that_stay_in_a_processor_s_own_cache(length: int, pairs: int) -> None:
     """Blocks of no more pairs than that, where group after group reads them, and no fewer than 24."""
-    cut = divide_sparse(length=length, images=1, positions=841, features=512, threads=1)
+    cut = division.divide_sparse(length=length, images=1, positions=841, features=512, threads=1)
     assert pairs / 2 < cut.block <= pairs
+
+
+@pytest.mark.parametrize(
+    ("lanes", "features", "outputs"),
+    [
+        (16, 256, 128), (16, 96, 96), (16, 144, 80), (8, 64, 32), (8, 96, 48), (8, 128, 32), (8, 160, 40), (8, 256, 32),
+        (8, 512, 48), (8, 1000, 48), (4, 96, 24),
+    ],
+)  # fmt: skip
+def test_groups_of_outputs(lanes: int, features: int, outputs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as registers hold; with short ones fewer, where more would mean an eighth of sums that nobody wants."""
+    monkeypatch.setattr(division, "library", lambda: SimpleNamespace(lanes=lambda: lanes))
+    assert division.sparse_outputs(features) == outputs

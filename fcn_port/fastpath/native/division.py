@@ -95,7 +95,9 @@ def divide_product(
         return _stretched(length, positions, panels, threads=threads, is_flat=is_flat)
     block = up(-(-positions // -(-positions // block)), 2)
     group, wanted = panels, PIECES * threads if threads > 1 else 1
-    if -(-positions // block) < wanted:
+    if rows_are == FLAT and features > positions and panels >= wanted:  # kernels are more than rows, and are divided
+        group = min(panels, panels * -(-positions // block) // wanted)
+    elif -(-positions // block) < wanted:
         block = min(block, -(-positions // min(wanted, max(1, positions // rows))))
         group = max(1, panels * -(-positions // block) // wanted)
     gathered = {GATHERED: min(block, positions) * spread(length), FLAT: 0, IN_PLACE: rows * spread(length)}
@@ -112,10 +114,12 @@ def _stretched(length: int, positions: int, panels: int, *, threads: int, is_fla
 
 
 def sparse_outputs(features: int) -> int:
-    """The outputs whose sums sparse.c has in registers: as many for all of so many features, but for the last ones."""
+    """The outputs whose sums sparse.c has in registers: as many for all of so many features, but for the last ones.
+    With short registers another group costs as much as one vector of outputs that there are not."""
     lanes: int = library().lanes()
     vectors = -(-features // lanes)
-    return lanes * -(-vectors // -(-vectors // (8 if lanes == 16 else 6)))
+    found = [-(-vectors // -(-vectors // most)) for most in ((8,) if lanes == 16 else (6, 5, 4))]
+    return lanes * min(found, key=lambda each: -(-vectors // each) * (each + 1))
 
 
 def divide_sparse(*, length: int, images: int, positions: int, features: int, threads: int) -> Division:

@@ -69,7 +69,7 @@ def quickest_convolution(
         return found
     each = channels // groups, params.num_output // groups
     able = _able(found, bottom, top, each[0], own=channels // params.group)
-    left_out = (*without, *(("sparse",) if share == 1 else ()), _left_out(*each, without), *pace().without)
+    left_out = (*without, _left_out(*each, without), *pace().without)
     may_be = [name for name in able if name not in left_out and (not exact or name in EXACT)]
     cycles = {name: _cycles(name, found, *each, top, share) for name in may_be}
     quickest = min(may_be, key=cycles.__getitem__)
@@ -140,9 +140,6 @@ LEAST_CHANNELS = {"winograd_3": 6, "winograd_3_small": 6, "winograd_5": 6, "wino
 """Moving tiles costs more than so few channels' products. Eight points round more than six: 4e-6 of a layer's largest
 value, where fewer channels' direct sum has 3e-7. In pieces, 7x7 of fewer than 32 round up to 2.5 times as much as the
 plain net's sums, of more 1.2 to 1.6 times."""
-PER_STRETCH, PER_LOOK = 60, 30
-"""For a stretch of a row: for sums that are added and ends of loops that are not foreseen, for each group of outputs;
-and for finding the numbers that are not 0."""
 EVALUATING = 11
 """For a vector of kernels at one point, which is done for each block of tiles."""
 SWITCHING = 400_000
@@ -165,10 +162,10 @@ def _sparse_cycles(channels: int, features: int, top: BlobPlace, share: float) -
     n, _, h, w = top.size
     lanes = build.library().lanes()
     wide = sparse_outputs(features)
-    stretch, vectors = sparse_stretch(wide, lanes), max(wide // lanes, pace().waiting)
-    each = -(-features // wide) * (1.06 * share * stretch * vectors + PER_STRETCH) + PER_LOOK
-    sums = n * h * w * -(-channels // stretch) * each
-    return _with_reading(sums * lanes / LANES, 4 * channels * features)
+    groups, vectors = -(-features // wide), max(wide // lanes, pace().waiting)
+    stretches = -(-channels // sparse_stretch(wide, lanes))
+    each = channels * (1.06 * share * groups * vectors + pace().look) + stretches * groups * pace().stretch
+    return _with_reading(n * h * w * each * lanes / LANES, 4 * channels * features)
 
 
 def _amx_cycles(kernel: KernelChoice, channels: int, features: int, top: BlobPlace) -> float:
