@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from ..points import FORMS, WORTH_CHANNELS, WinogradForm
 from .build import library
@@ -116,7 +117,11 @@ def _stretched(length: int, positions: int, panels: int, *, threads: int, is_fla
 def sparse_outputs(features: int) -> int:
     """The outputs whose sums sparse.c has in registers: as many for all of so many features, but for the last ones.
     With short registers another group costs as much as one vector of outputs that there are not."""
-    lanes: int = library().lanes()
+    return _sparse_outputs(features, library().lanes())
+
+
+@cache
+def _sparse_outputs(features: int, lanes: int) -> int:
     vectors = -(-features // lanes)
     found = [-(-vectors // -(-vectors // most)) for most in ((8,) if lanes == 16 else (6, 5, 4))]
     return lanes * min(found, key=lambda each: -(-vectors // each) * (each + 1))

@@ -39,6 +39,8 @@ NEARLY = 1.1
 """Times the quickest kernel's cycles for which a size keeps to the usual one."""
 PASSES = 4
 """Passes that must make up for the packing of weights for another kernel than the usual one."""
+FEW_NUMBERS = 64
+"""Numbers of a row, none of which need be 0, up to which a product without zeros may be quickest all the same."""
 MOST_CHANNELS = 4096
 """As many zeros lie around a blob in winograd.c and strassen.c, and amx.c rounds more than sums do from there on."""
 
@@ -69,7 +71,8 @@ def quickest_convolution(
         return found
     each = channels // groups, params.num_output // groups
     able = _able(found, bottom, top, each[0], own=channels // params.group)
-    left_out = (*without, _left_out(*each, without), *pace().without)
+    is_long = share == 1 and each[0] > FEW_NUMBERS
+    left_out = (*without, *(("sparse",) if is_long else ()), _left_out(*each, without), *pace().without)
     may_be = [name for name in able if name not in left_out and (not exact or name in EXACT)]
     cycles = {name: _cycles(name, found, *each, top, share) for name in may_be}
     quickest = min(may_be, key=cycles.__getitem__)
