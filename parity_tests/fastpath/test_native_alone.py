@@ -81,15 +81,16 @@ def test_as_compiled_where_it_runs(manner: alone.Manner, tmp_path: Path) -> None
 
 @pytest.mark.sanitized
 def test_addresses_and_undefined_behaviour(tmp_path: Path) -> None:
-    """And the sanitizer sees where a thread has less scratch than its step writes."""
+    """And the sanitizer sees where a thread has less scratch than its step writes: one thread by itself, as of several
+    one would write over another's sums, and the driver might end with these."""
     driver, found = check(alone.ADDRESS, tmp_path), []
-    for case in cases_of(alone.ADDRESS):
+    for case in cases(alone.registers_of(alone.ADDRESS), threads=[1]):
         step = NativeStep.from_buffer_copy(case)
         if KINDS[step.kind].startswith(("product", "winograd", "strassen")):
             step.scratch_apart -= 256
             found.append(bytes(step) + case[len(bytes(step)) :])
-    done = alone.run(alone.ADDRESS, driver, found)
-    assert done.returncode and b"heap-buffer-overflow" in done.stderr, done.stderr.decode()
+    errors = (alone.run(alone.ADDRESS, driver, [case]).stderr for case in found)
+    assert any(b"heap-buffer-overflow" in each for each in errors)
 
 
 @pytest.mark.sanitized
