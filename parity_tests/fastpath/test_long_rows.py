@@ -88,8 +88,6 @@ def test_where_kernels_would_be_read_too_often(rows: int, length: int, stretch: 
 @pytest.mark.parametrize("threads", [2, 4])
 def test_threads_divide_kernels_that_are_more_than_rows(threads: int) -> None:
     """49 positions and 960 outputs: threads that divided the rows would each read all kernels, from a shared cache."""
-    found = division.divide_product(
-        length=160, positions=49, features=960, rows_are=division.FLAT, threads=threads
-    )  # fmt: skip
+    found = division.divide_product(length=160, positions=49, features=960, rows_are=division.FLAT, threads=threads)
     panels = -(-960 // division.library().panel())
     assert found.block >= 49 and -(-panels // found.group) >= 4 * threads
