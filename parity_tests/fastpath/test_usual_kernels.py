@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from converters import parse_prototxt
 from converters.net import NetSpec, infer_blobs
 from fcn_port.fastpath.flow import merge, read
 from fcn_port.fastpath.native import build
 from fcn_port.fastpath.native.packing import pack
-from fcn_port.fastpath.program import convolutions, decisions, rounding, self_check, weights
+from fcn_port.fastpath.program import FastNet, convolutions, decisions, kernels, rounding, self_check, weights
+from fcn_port.fastpath.program.choice import KernelChoice, UsualKernel
+from fcn_port.fastpath.program.places import BlobPlace
+from fcn_port.fastpath.program.program import ArenaPlan
 from fcn_port.fastpath.program.runner import Runner
+from parity_tests.fastpath.flows import net_of
+from parity_tests.fastpath.test_any_net import error, run_blankly
 
 pytestmark = pytest.mark.skipif(self_check.why_not_any() is not None, reason="no C compiler")
 
@@ -46,13 +53,17 @@ def weights_of(spec: NetSpec) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
+def names(plan: ArenaPlan) -> list[str]:
+    return [each.kernel.name for each in plan.as_usual().values()]
+
+
 def kernel_at(runner: Runner, side: int, channels: int) -> str:
     return runner.program({"data": (1, channels, side, side)}, 1).explain()[1]
 
 
 @pytest.mark.parametrize(
     ("window", "channels", "own", "side", "keeps"),
-    [(1, 512, 14, 8, True), (3, 256, 14, 8, True), (3, 256, 8, 40, False)],
+    [(1, 512, 14, 8, True), (3, 256, 14, 8, True), (3, 256, 14, 6, True), (3, 256, 8, 40, False)],
 )
 def test_another_kernel_is_taken_where_it_pays(window: int, channels: int, own: int, side: int, keeps: bool) -> None:
     """1x1 at 8x8 would be quicker by a hundredth in another form; 3x3 by half, as most of a large tile lies outside,
@@ -80,7 +91,49 @@ def test_the_passes_that_pay_for_packing(passes: int, keeps: bool, monkeypatch: 
     monkeypatch.setattr(convolutions, "PASSES", passes)
     spec = net(3, 256)
     runner = Runner(merge(read(spec, spec.outputs)), weights_of(spec), own=spec.inputs)
-    assert (kernel_at(runner, 8, 256) == kernel_at(runner, 14, 256)) == keeps
+    assert (kernel_at(runner, 6, 256) == kernel_at(runner, 14, 256)) == keeps
+
+
+@pytest.mark.parametrize(("side", "expected"), [(14, 0), (11, 0), (7, 0), (6, 1), (15, 1)])
+def test_sizes_like_the_own_are_not_asked(side: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a quarter of the outputs up to as many, what kernels would take is not reckoned for any layer; no clock."""
+    spec = net(3, 256)
+    runner = Runner(merge(read(spec, spec.outputs)), weights_of(spec), own=spec.inputs)
+    kernel_at(runner, 14, 256)
+    asked = []
+
+    def ask(*args: Any, **named: Any) -> Any:
+        asked.append(named["usual"])
+        return convolutions.quickest_convolution(*args, **named)
+
+    monkeypatch.setattr(kernels, "quickest_convolution", ask)
+    runner.program({"data": (1, 256, side, side)}, 2)  # by other threads than there were, so that it is made anew
+    assert len(asked) == expected * len(TAIL)
+
+
+@pytest.mark.parametrize(
+    ("window", "pads", "own", "side"), [(3, "pad_type: 1", 14, 13), (1, "pad_b: 1 pad_r: 1", 13, 12)]
+)
+def test_what_the_usual_kernel_cannot_do(window: int, pads: str, own: int, side: int) -> None:
+    """As many outputs, but the first window begins elsewhere, or the last one lies behind the blob's end."""
+    settings = f"convolution_param {{ num_output: 64 kernel_size: {window} stride: 2 {pads} }}"
+    layer = net_of("ReLU r: data -> r", f"Convolution conv: r -> conv | {settings}", shape=(1, 64, own, own))
+    quick = FastNet(layer)
+    assert ("without zeros" in quick.program({"data": (1, 64, own, own)}).explain()[2]) == (window == 1)
+    for size in (own, side):
+        x = torch.randn(1, 64, size, size)
+        exact = {"conv": deepcopy(layer).double()(x.double())}
+        assert exact["conv"].shape == (1, 64, 7, 7)
+        assert error(run_blankly(quick, {"data": x}), exact) <= 1e-6, size
+
+
+def test_amx_is_compared_at_any_size() -> None:
+    """What it costs by itself is the more, the fewer outputs there are: with few others pay, as they did not before."""
+    place = BlobPlace(0, 0, (1, 32, 8, 8), (2048, 1, 256, 32))
+    operation = merge(read(net(3, 32, 8), ("conv",))).operations[0]
+    places = {"data": place, "conv": place}
+    usual = {name: UsualKernel(KernelChoice(name, (3, 3), pad=(1, 1)), 4096) for name in ("product", "amx")}
+    assert [convolutions.stays(each, operation, places) for each in usual.values()] == [True, False]
 
 
 @pytest.mark.parametrize(("bound", "expected"), [(True, 0), (False, 1)])
@@ -136,7 +189,7 @@ def test_nor_does_a_batch_that_came_before() -> None:
     spec = net(3, 256, 7)
     flow = merge(read(spec, spec.outputs))
     late, early = (Runner(flow, weights_of(spec), own=spec.inputs) for _ in range(2))
-    assert late.program(spec.inputs, 1).kernels != late.program({"data": (1, 256, 7, 7)}, 1).kernels
+    assert names(late.program(spec.inputs, 1)) != names(late.program({"data": (1, 256, 7, 7)}, 1))
     assert kernel_at(late, 6, 256) == kernel_at(early, 6, 256)
     assert late._usual == early._usual
 

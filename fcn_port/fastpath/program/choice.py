@@ -24,6 +24,14 @@ class KernelChoice:
 
 
 @dataclass(frozen=True)
+class UsualKernel:
+    """The kernel of an operation at the size that its net is mostly run for, and the numbers that it makes there."""
+
+    kernel: KernelChoice
+    count: int
+
+
+@dataclass(frozen=True)
 class NoKernel:
     """The reason why an operation is left to its layers' own functions."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 from converters.layers import convolution
 
+from ..flow import FlowStep, pads_before
 from ..native import build
 from ..native.division import (
     AMX_ROWS,
@@ -22,7 +23,7 @@ from ..native.division import (
     up,
 )
 from ..points import FORMS
-from .choice import Decision, KernelChoice, NoKernel, Pair
+from .choice import Decision, KernelChoice, NoKernel, Pair, UsualKernel
 from .pace import LANES, pace
 from .places import BlobPlace
 
@@ -39,6 +40,9 @@ NEARLY = 1.1
 """Times the quickest kernel's cycles for which a size keeps to the usual one."""
 PASSES = 4
 """Passes that must make up for the packing of weights for another kernel than the usual one."""
+ALIKE = 4
+"""Times a layer's outputs that it usually has at most, for the usual kernel not to be compared with others at all: for
+fewer outputs hardly any pays for its packing, and to ask took a quarter of a plan, which is long beside such a pass."""
 FEW_NUMBERS = 64
 """Numbers of a row, none of which need be 0, up to which a product without zeros may be quickest all the same."""
 MOST_CHANNELS = 4096
@@ -54,7 +58,7 @@ def quickest_convolution(
     winograd: bool,
     prefer: str | None,
     exact: bool,
-    usual: str | None,
+    usual: UsualKernel | None,
     without: Sequence[str],
     share: float = 1,
 ) -> Decision:
@@ -76,10 +80,24 @@ def quickest_convolution(
     may_be = [name for name in able if name not in left_out and (not exact or name in EXACT)]
     cycles = {name: _cycles(name, found, *each, top, share) for name in may_be}
     quickest = min(may_be, key=cycles.__getitem__)
-    if usual in cycles and not _pays(cycles[usual], cycles[quickest], _packing_cycles(quickest, found, *each)):
-        quickest = usual
+    known = "" if usual is None else usual.kernel.name
+    if known in cycles and not _pays(cycles[known], cycles[quickest], _packing_cycles(quickest, found, *each)):
+        quickest = known
     name = prefer if prefer in able else quickest
     return found if name == found.name else KernelChoice(name, found.window, found.stride, pad, found.dilation, groups)
+
+
+def stays(usual: UsualKernel, operation: FlowStep, places: Mapping[str, BlobPlace]) -> bool:
+    """True where a convolution's usual kernel can be taken, for as many outputs as usual or somewhat fewer.
+
+    False for AMX, whose SWITCHING weighs the more, the fewer the outputs are.
+    """
+    bottom, top = places[operation.bottoms[0]], places[operation.tops[0]]
+    kernel, count = usual.kernel, prod(top.shape)
+    if kernel.name == "amx" or not (count <= usual.count <= ALIKE * count and bottom.is_image):
+        return False
+    is_alike = pads_before(operation.main.params, bottom.size[2:]) == kernel.pad
+    return is_alike and (kernel.name != "sparse" or reads_places(kernel, bottom, top))
 
 
 def _left_out(channels: int, features: int, without: Sequence[str] = ()) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
+from math import prod
 
 from converters.net import Shape
 
-from ..flow import Flow, FlowStep, Tops
-from .choice import Decision, NoKernel
+from ..flow import Flow, FlowStep, Tops, plain_convolution
+from .choice import Decision, KernelChoice, UsualKernel
 from .kernels import choose
 from .places import is_concatenation, place_values, view_of
 from .shapes import shapes_of
@@ -39,13 +40,23 @@ def decisions(
 
 def usual_kernels(
     flow: Flow, inputs: Mapping[str, Shape], *, winograd: bool = True, sparing: Container[Tops] = ()
-) -> dict[Tops, str]:
-    """The names of the kernels for inputs of these shapes, by tops; none where a layer does not take them."""
+) -> dict[Tops, UsualKernel]:
+    """The kernels for inputs of these shapes, by tops; none where a layer does not take them."""
     try:
         found = decisions(flow, inputs, winograd=winograd, sparing=sparing)
     except NOT_PLANNED:
         return {}
-    return {operation.tops: kernel.name for operation, kernel in found if not isinstance(kernel, NoKernel)}
+    return as_usual(found, shapes_of(flow, inputs))
+
+
+def as_usual(
+    found: Iterable[tuple[FlowStep, Decision | None]], shapes: Mapping[str, Shape]
+) -> dict[Tops, UsualKernel]:  # fmt: skip
+    """The kernels of convolutions among these decisions for values of these shapes, as other sizes are told of them."""
+    return {
+        operation.tops: UsualKernel(each, prod(shapes[operation.tops[0]])) for operation, each in found
+        if isinstance(each, KernelChoice) and plain_convolution(operation.main.params) is not None
+    }  # fmt: skip
 
 
 def of_one(inputs: Mapping[str, Shape]) -> dict[str, Shape]:

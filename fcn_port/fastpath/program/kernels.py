@@ -33,7 +33,7 @@ from ..flow import (
     recurrence,
 )
 from ..native.division import groups_of
-from .choice import Decision, KernelChoice, NoKernel
+from .choice import Decision, KernelChoice, NoKernel, UsualKernel
 from .convolutions import LEAN, SPACIOUS, STRASSEN, quickest_convolution
 from .moving import sources_of
 from .over_time import over_time
@@ -43,7 +43,7 @@ from .volumes import Depth, depth_of, depth_phases, every_plane, is_volume, last
 
 def choose(
     operation: FlowStep, bottoms: Sequence[BlobPlace], tops: Sequence[BlobPlace], *, winograd: bool = True,
-    prefer: str | None = None, exact: bool = False, chained: bool = False, usual: str | None = None,
+    prefer: str | None = None, exact: bool = False, chained: bool = False, usual: UsualKernel | None = None,
     sparing: bool = False, share: float = 1,
 ) -> Decision:  # fmt: skip
     """The kernel for an operation.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,7 +29,9 @@ from .bands import IN_PLACE, floats_of, lives_in, tasks_in
 from .bound import BoundPass
 from .build_steps import copies_of, tasks_of
 from .by_pytorch import by_pytorch
-from .choice import Decision, KernelChoice, NoKernel
+from .choice import Decision, KernelChoice, NoKernel, UsualKernel
+from .convolutions import stays
+from .decisions import as_usual
 from .find_bands import find_bands
 from .kernels import choose
 from .moving import exchanges_images
@@ -47,8 +50,7 @@ FEW, MANY_BYTES = 9, 32 << 20
 """Positions, and bytes of weights that products for fewer of them read, from which on images are computed together."""
 
 
-@dataclass(frozen=True)
-class Planned:
+class Planned(NamedTuple):
     """One operation of a program, how it is computed, and the steps; None where its layers compute it themselves."""
 
     operation: FlowStep
@@ -76,8 +78,8 @@ class ArenaPlan:
 
     def __init__(
         self, flow: Flow, inputs: Mapping[str, Shape], weights: PackedWeights, *, threads: int, winograd: bool = True,
-        prefer: str | None = None, sparing: Container[Tops] = (), usual: Mapping[Tops, str] = MappingProxyType({}),
-        traits: Traits | None = None,
+        prefer: str | None = None, sparing: Container[Tops] = (),
+        usual: Mapping[Tops, UsualKernel] = MappingProxyType({}), traits: Traits | None = None,
     ) -> None:  # fmt: skip
         """`winograd` and `prefer` as `choose` has them, and `usual` by the tops of the operation.
 
@@ -93,12 +95,9 @@ class ArenaPlan:
         self.shapes = shapes_of(flow, inputs)
         self.places: BlobPlaces = place_values(flow, self.shapes)
         self._decided = {operation.tops: self._decide(operation) for operation in flow.operations}
-        self.kernels = {
-            each.tops: found.name for each in flow.operations
-            if isinstance(found := self._decided[each.tops], KernelChoice) and found is not IN_PLACE
-        }  # fmt: skip
         self._choices = {tops: found for tops, found in self._decided.items() if isinstance(found, KernelChoice)}
         self.flow, self._bands = find_bands(flow, self.places, self._choices)
+        self._bands_of = {number: each for each in self._bands for number in each.numbers}
         self.planned = tuple(self._plan(number) for number in range(len(flow.operations)))
         buffers = floats_of(self.places.buffers, self._bands, self.places)
         offsets, size = arrange(buffers, lives_in(self._bands, self._lives()))
@@ -208,20 +207,27 @@ class ArenaPlan:
             lines.append(f"  {each.operation.name}{merged}: {each.how}")
         return lines
 
+    def as_usual(self) -> Mapping[Tops, UsualKernel]:
+        """Its kernels, as plans for other sizes are told of them."""
+        return as_usual(((each, self._decided[each.tops]) for each in self.flow.operations), self.shapes)
+
     def _decide(self, operation: FlowStep) -> Decision | None:
         """The kernel of an operation, or why there is none; None where it is a view."""
         values = self.places.values
         if self.places.views.issuperset(operation.tops):
             return None
+        winograd, prefer, sparing, usual = self._ways
+        known = usual.get(operation.tops)
+        if known is not None and stays(known, operation, values):
+            return known.kernel
         if is_concatenation(operation, self.shapes):
             copies = self.places.copies[operation.tops[0]]
             is_possible = all(as_images(values[name], goal) for name, goal in copies)
             return IN_PLACE if is_possible else NoKernel("parts whose numbers lie in another order")
         bottoms, tops = ([values[name] for name in names] for names in (operation.bottoms, operation.tops))
-        winograd, prefer, sparing, usual = self._ways
         kernel = choose(
             operation, bottoms, tops, winograd=winograd, prefer=prefer, sparing=operation.tops in sparing,
-            usual=usual.get(operation.tops), **self._traits.of(operation),
+            usual=known, **self._traits.of(operation),
         )  # fmt: skip
         if isinstance(kernel, KernelChoice) and kernel.name == "unpool" and not self._has_places(operation):
             return NoKernel("places that no pooling before it has made")
@@ -238,7 +244,7 @@ class ArenaPlan:
         if isinstance(kernel, NoKernel):
             return Planned(operation, f"by PyTorch: {kernel.why}", None, is_slow=True)
         told, words = (None, self._where(operation)) if kernel is IN_PLACE else (kernel, "")
-        bands = next((each for each in self._bands if number in each.numbers), None)
+        bands = self._bands_of.get(number)
         if bands is not None:
             about = self.flow, self.places, self._choices, self._weights, self.threads
             tasks = tuple(tasks_in(bands, *about)) if number == bands.start else ()
@@ -266,15 +272,14 @@ class ArenaPlan:
     def _lives(self) -> list[tuple[int, int]]:
         """The first and the last operation that needs each buffer."""
         values, end = self.places.values, len(self.flow.operations)
-        first, last = [end] * len(self.places.buffers), [-1] * len(self.places.buffers)
-        uses = [(-1, name) for name in self.flow.inputs]
-        for i, each in enumerate(self.flow.operations):
-            uses += [(i, name) for name in (*each.bottoms, *each.tops, *inner_values(each, self.shapes))]
-        uses += [(end, value) for value in self.flow.outputs.values()]
-        for index, name in uses:
-            buffer = values[name].buffer
-            first[buffer], last[buffer] = min(first[buffer], index), max(last[buffer], index)
-        return list(zip(first, last, strict=True))
+        first, last = dict[int, int](), dict[int, int]()
+        steps = ((*each.bottoms, *each.tops, *inner_values(each, self.shapes)) for each in self.flow.operations)
+        for index, names in enumerate((self.flow.inputs, *steps, self.flow.outputs.values()), -1):
+            for name in names:
+                buffer = values[name].buffer
+                first.setdefault(buffer, index)
+                last[buffer] = index
+        return [(first.get(buffer, end), last.get(buffer, -1)) for buffer in range(len(self.places.buffers))]
 
     def _join(self) -> list[PlanRun]:
         runs: list[PlanRun] = []

@@ -17,6 +17,7 @@ from ..flow import Flow, Tops
 from ..lru_cache import LRUCache
 from ..native.kept import KeptMemory
 from ..native.memory import Floats, empty
+from .choice import UsualKernel
 from .decisions import of_one, usual_kernels
 from .kept_weights import KeptWeights
 from .outputs import own_arrays, room, write
@@ -63,7 +64,7 @@ class Runner:
                 sparing=self._sparing, usual=usual, traits=self._traits,
             )  # fmt: skip
             if is_own and prefer is None and shapes == of_one(shapes):
-                self._usual = made.kernels  # what usual_kernels would say, which need not be asked then
+                self._usual = made.as_usual()  # what usual_kernels would say, which need not be asked then
             self.weights.keep()
             return made
 
@@ -75,8 +76,8 @@ class Runner:
         return traits_of(self.flow)
 
     @cached_property
-    def _usual(self) -> Mapping[Tops, str]:
-        if self._own is None:
+    def _usual(self) -> Mapping[Tops, UsualKernel]:
+        if self._own is None or self._ways[1] is not None:
             return {}
         return usual_kernels(self.flow, of_one(self._own), winograd=self._ways[0], sparing=self._sparing)
 
