@@ -87,9 +87,9 @@ class Convolution(Windows, Layer):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         parts = [self._parts(bottom) for bottom in bottoms]
-        if len({(channels, len(size)) for _, channels, size in parts}) > 1:
+        if len(parts) > 1 and len({(channels, len(size)) for _, channels, size in parts}) > 1:
             raise ValueError("bottoms with different numbers of channels or axes share one weight")
-        return tuple((*leading, self.num_output, *self._resize(size)) for leading, _, size in parts)
+        return tuple([(*leading, self.num_output, *self._resize(size)) for leading, _, size in parts])
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         _, channels, size = self._parts(bottoms[0])

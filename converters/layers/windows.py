@@ -74,24 +74,27 @@ class Windows:
         A kernel that is longer than the padded blob by less than a stride lands once, as C++ divides towards 0
         (conv_layer.cpp, compute_output_shape).
         """
-        _, stride, _, _ = self.along(len(size))
-        rooms = zip(self._rooms(size), stride, strict=True)
-        return tuple(room // s + 1 if room >= 0 else 1 - -room // s for room, s in rooms)
+        places = []
+        for x, k, s, p, d in zip(size, *self.along(len(size)), strict=True):
+            room = _room(x, k, p, d)
+            places.append(room // s + 1 if room >= 0 else 1 - -room // s)
+        return tuple(places)
 
     def beyond(self, size: Sequence[int]) -> tuple[int, ...]:
         """The zeros behind the padded blob that the kernel reads along each axis where it is longer than that."""
-        return tuple(max(0, -room) for room in self._rooms(size))
-
-    def _rooms(self, size: Sequence[int]) -> list[int]:
-        """The places that the kernel can move by along each axis of a padded blob; below 0 where it is longer."""
         window = zip(size, *self.along(len(size)), strict=True)
-        return [x + 2 * p - (d * (k - 1) + 1) for x, k, _, p, d in window]
+        return tuple(max(0, -_room(x, k, p, d)) for x, k, _, p, d in window)
 
     def grow(self, size: Sequence[int]) -> tuple[int, ...]:
         """The spatial size after a deconvolution."""
         return tuple(
             s * (x - 1) + d * (k - 1) + 1 - 2 * p for x, k, s, p, d in zip(size, *self.along(len(size)), strict=True)
         )
+
+
+def _room(size: int, kernel: int, pad: int, dilation: int) -> int:
+    """The places that a kernel can move by along an axis of a padded blob; below 0 where it is longer."""
+    return size + 2 * pad - (dilation * (kernel - 1) + 1)
 
 
 def _given(spec: LayerSpec, message: Any) -> int:

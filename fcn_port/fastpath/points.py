@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,22 +37,22 @@ class WinogradForm:
     pieces: int = 1
     lean: bool = False
 
-    @property
+    @cached_property
     def taps(self) -> int:
         """Of the last piece, along one axis; no other has more."""
         return self.side - (self.pieces - 1) * self.tile
 
-    @property
+    @cached_property
     def points(self) -> int:
         """Along one axis."""
         return self.tile + self.taps - 1
 
-    @property
+    @cached_property
     def products(self) -> int:
         """Of a tile, for each pair of channels: at infinity pieces with fewer taps than the last have none."""
         return ((self.points - 1) * self.pieces + 1) ** 2
 
-    @property
+    @cached_property
     def evaluated(self) -> int:
         """Input channels whose kernels a lean way evaluates at a time: a multiple of SUMMED, so that no sum changes."""
         return EVALUATED // self.products // SUMMED * SUMMED

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from unittest.mock import patch
 
 import numpy as np
@@ -246,8 +246,8 @@ def _tasks(text: str, threads: int) -> Iterator[NativeTask]:
 def _to_planes(task: NativeTask) -> NativeTask:
     """The same step for outputs whose columns, not channels, lie side by side."""
     _, c, h, w = task.y.shape
-    y = replace(task.y, strides=(c * h * w, h * w, w, 1))
-    return replace(task, y=y, settings={**task.settings, "group": h * w})
+    y = task.y._replace(strides=(c * h * w, h * w, w, 1))
+    return task._replace(y=y, settings={**task.settings, "group": h * w})
 
 
 def _case(task: NativeTask, threads: int) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -349,12 +348,12 @@ def test_results_say_what_made_them() -> None:
 
 
 def _other_pooling(task: build_steps.NativeTask) -> build_steps.NativeTask:
-    return replace(task, kind="pool_max" if task.kind == "pool_average" else task.kind)
+    return task._replace(kind="pool_max" if task.kind == "pool_average" else task.kind)
 
 
 def _other_dilation(task: build_steps.NativeTask) -> build_steps.NativeTask:
     is_filtering = task.kind == "winograd_3"
-    return replace(task, settings={**task.settings, "dilation_w": 2}) if is_filtering else task
+    return task._replace(settings={**task.settings, "dilation_w": 2}) if is_filtering else task
 
 
 @pytest.mark.parametrize("other", [_other_pooling, _other_dilation])

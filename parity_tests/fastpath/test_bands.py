@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,7 +123,7 @@ def test_kernels_in_pieces(dilation: int, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def _late(place: BlobPlace, rows: int) -> BlobPlace:
-    return replace(place, offset=place.offset + rows * place.strides[2])
+    return place._replace(offset=place.offset + rows * place.strides[2])
 
 
 def _a_row_late(patch: pytest.MonkeyPatch) -> None:
@@ -144,7 +143,7 @@ def _seams_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def _places_in_the_band(patch: pytest.MonkeyPatch) -> None:
     some = bands._some_rows
-    patch.setattr(bands, "_some_rows", lambda *args: [replace(task, parameters=()) for task in some(*args)])
+    patch.setattr(bands, "_some_rows", lambda *args: [task._replace(parameters=()) for task in some(*args)])
 
 
 def _rows_given_up_early(patch: pytest.MonkeyPatch) -> None:

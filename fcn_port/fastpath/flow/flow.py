@@ -39,7 +39,7 @@ class FlowLayer:
 
     def check_weights(self, bottoms: Sequence[Shape]) -> None:
         """ValueError where bottoms of these shapes need learnable blobs of other shapes, as behind a Flatten."""
-        needed, own = tuple(self.params.blob_shapes(bottoms)), tuple(shape for _, shape in self.blobs)
+        needed, own = self.params.blob_shapes(bottoms), tuple([shape for _, shape in self.blobs])
         if needed != own:
             raise ValueError(f"{self.place} would need blobs {needed}; it has {own}")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from ..points import FORMS, WORTH_CHANNELS, WinogradForm
 from .build import library
@@ -57,8 +57,7 @@ VECTORS_TOGETHER = 4
 """As many does norms.c have room for."""
 
 
-@dataclass(frozen=True)
-class Division:
+class Division(NamedTuple):
     """`block`, `group` and `shared` of step.h (for a product: how rows are read).
 
     `scratch` and `common` are floats for each thread, and for all of them before those.
@@ -130,7 +129,8 @@ def _sparse_outputs(features: int, lanes: int) -> int:
 def divide_sparse(*, length: int, images: int, positions: int, features: int, threads: int) -> Division:
     """For rows of `length` numbers at so many positions of each image; `block` counts pairs of rows, `group` groups of
     outputs, `shared` their vectors."""
-    wide, lanes = sparse_outputs(features), library().lanes()
+    lanes = library().lanes()
+    wide = _sparse_outputs(features, lanes)
     pairs, groups, wanted = images * -(-positions // 2), -(-features // wide), PIECES * threads if threads > 1 else 1
     fewest = max(-(-threads // groups), -(-8 * pairs * wide // SPARSE_SUMS))
     if lanes < 16:  # on Zen 3; not tried with longer ones
@@ -145,10 +145,14 @@ def divide_sparse(*, length: int, images: int, positions: int, features: int, th
 
 def _alike(pairs: int, blocks: int, groups: int, threads: int) -> int:
     """The pairs of a block, of which there are about so many, as many of all groups for each thread."""
-    sizes = [-(-pairs // count) for count in range(blocks, blocks + threads)]
-    return next((size for size in sizes if -(-pairs // size) * groups % threads == 0), sizes[0])
+    for count in range(blocks, blocks + threads):
+        size = -(-pairs // count)
+        if -(-pairs // size) * groups % threads == 0:
+            return size
+    return -(-pairs // blocks)
 
 
+@cache
 def sparse_stretch(wide: int, lanes: int) -> int:
     """The numbers of a row that are multiplied at a time: whose kernels for so many outputs fill the first cache."""
     return max(16, min(64, (library().first_cache() or LEAST_CACHE) * 2 // 3 // (4 * wide) // lanes * lanes))
@@ -258,8 +262,8 @@ def tiles_of(form: str, images: int, size: tuple[int, int], dilation: tuple[int,
 
     Windows that only later pieces of a kernel read are tiles without outputs.
     """
-    rows, cols = (_tiles_along(FORMS[form], *axis) for axis in zip(size, dilation, strict=True))
-    return images * rows * cols
+    each = FORMS[form]
+    return images * _tiles_along(each, size[0], dilation[0]) * _tiles_along(each, size[1], dilation[1])
 
 
 def with_outputs(form: str, images: int, size: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> int:

@@ -6,7 +6,6 @@ import copy
 import ctypes
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import repeat
 
 from .build import library
 
@@ -38,14 +37,18 @@ class NativeBlob(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_int64) for name in ("at", "image", "row", "col"))
 
 
+SIZES = "images", "in_h", "in_w", "in_channels", "h", "w", "channels"
 SETTINGS = (
-    "images", "in_h", "in_w", "in_channels", "h", "w", "channels",
     "kernel_h", "kernel_w", "stride_h", "stride_w", "top", "left", "dilation_h", "dilation_w",
-    "activation", "block", "group", "shared", "stretch", "common", "scratch", "scratch_apart",
+    "activation", "block", "group", "shared", "stretch",
 )  # fmt: skip
-"""Whole numbers of a step, in the order of the C code."""
+SCRATCH = "common", "scratch", "scratch_apart"
+"""Whole numbers of a step, those and then these in the order of the C code; every step has sizes and scratch."""
 NO_BLOB = (0, 0, 0, 0)
 """For what a step does not read."""
+_NO_SETTINGS = dict.fromkeys(SETTINGS, 0)
+_MORE = [(0.0,) * (4 - given) for given in range(5)]
+"""The parameters that there are not, by how many there are."""
 
 
 class NativeStep(ctypes.Structure):
@@ -55,26 +58,26 @@ class NativeStep(ctypes.Structure):
         ("kind", ctypes.c_int64),
         *((name, NativeBlob) for name in ("x", "y", "z")),
         *((name, ctypes.c_void_p) for name in ("kernels", "bias", "slopes")),
-        *((name, ctypes.c_int64) for name in SETTINGS),
+        *((name, ctypes.c_int64) for name in (*SIZES, *SETTINGS, *SCRATCH)),
         ("parameters", ctypes.c_double * 4),
     )
 
 
-_STEP = struct.Struct(f"=q{3 * len(NO_BLOB)}q3q{len(SETTINGS)}q4d")
+_STEP = struct.Struct(f"=q{3 * len(NO_BLOB)}q3q{len(SIZES) + len(SETTINGS) + len(SCRATCH)}q4d")
 assert _STEP.size == ctypes.sizeof(NativeStep)
 
 
 def native_step(
-    kind: int, blobs: Sequence[tuple[int, ...]], pointers: Sequence[int], settings: Mapping[str, int],
-    parameters: Sequence[float],
+    kind: int, blobs: Sequence[tuple[int, ...]], pointers: Sequence[int], sizes: Sequence[int],
+    settings: Mapping[str, int], scratch: Sequence[int], parameters: Sequence[float],
 ) -> bytes:  # fmt: skip
-    """A NativeStep's bytes: x, y and z, kernels, bias and slopes, SETTINGS or 0, and at most four parameters.
+    """A NativeStep's bytes: x, y and z, kernels, bias and slopes, SIZES, SETTINGS or 0, SCRATCH, up to four parameters.
 
     A plan of a small net has a tenth of its time in making steps, twice as much field by field.
     """
     x, y, z = blobs
-    numbers, more = map(settings.get, SETTINGS, repeat(0)), repeat(0.0, 4 - len(parameters))
-    return _STEP.pack(kind, *x, *y, *z, *pointers, *numbers, *parameters, *more)
+    numbers = {**_NO_SETTINGS, **settings}.values()
+    return _STEP.pack(kind, *x, *y, *z, *pointers, *sizes, *numbers, *scratch, *parameters, *_MORE[len(parameters)])
 
 
 class NativeSteps:

@@ -27,7 +27,9 @@ from ..native.steps import (
 def activation_of(operation: FlowStep) -> tuple[int, tuple[float, ...]]:
     """Its number in the C code, and its parameters; that of the operation itself where it is nothing else."""
     part = operation.activation or (operation.main if type(operation.main.params) in ACTIVATIONS else None)
-    params = None if part is None else part.params
+    if part is None:
+        return NONE, ()
+    params = part.params
     match params:
         case neuron.ReLU():
             return (LEAKY, (params.negative_slope,)) if params.negative_slope else (RELU, ())

@@ -123,14 +123,14 @@ def _moves(bands: Bands, band: int, places: BlobPlaces) -> Iterator[tuple[BlobPl
         if count and moved:
             inside = [place for place in places.values.values() if place.buffer == buffer]
             channels = max(place.offset + place.shape[1] for place in inside)
-            goal = replace(inside[0], offset=0).narrow(2, 0, count)
-            goal = replace(goal, shape=(1, channels, *goal.shape[2:]))
+            goal = inside[0]._replace(offset=0).narrow(2, 0, count)
+            goal = goal._replace(shape=(1, channels, *goal.shape[2:]))
             yield _from(goal, -moved), goal
 
 
 def _from(place: BlobPlace, row: int) -> BlobPlace:
     """The place of a value whose row of this number lies where the first one did."""
-    return replace(place, offset=place.offset - row * place.strides[2])
+    return place._replace(offset=place.offset - row * place.strides[2])
 
 
 def _some_rows(
@@ -151,7 +151,7 @@ def _some_rows(
     kernel = replace(kernel, pad=(from_row - begin, kernel.pad[1]))
     found = tasks_of(operation, kernel, values, weights, threads)
     if kernel.name == "pool_places":  # which are those in the whole blob
-        return [replace(task, parameters=(from_row,)) for task in found]
+        return [task._replace(parameters=(from_row,)) for task in found]
     return found
 
 

@@ -105,11 +105,11 @@ def divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> Di
     """The division of a convolution's work."""
     (_, channels, _, _), (n, features, h, w) = x.size, y.size
     if kernel.name == "product":
-        length, rows_are = kernel.window[0] * kernel.window[1] * channels, _rows_are(kernel, x, y)
+        length, is_flat = kernel.window[0] * kernel.window[1] * channels, _is_flat(kernel, x, y)
+        rows_are = _flat_rows_are(x, features) if is_flat else _rows_are(kernel, x, y)
         return divide_product(
-            length=length, positions=n * h * w, features=features, rows_are=rows_are, threads=threads,
-            is_flat=_is_flat(kernel, x, y),
-        )  # fmt: skip
+            length=length, positions=n * h * w, features=features, rows_are=rows_are, threads=threads, is_flat=is_flat
+        )
     if kernel.name == "sparse":
         return divide_sparse(length=channels, images=n, positions=h * w, features=features, threads=threads)
     if kernel.name == "amx":
@@ -127,11 +127,14 @@ def divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> Di
     return divide_winograd(kernel.name, channels=channels, features=features, tiles=tiles, threads=threads, behind=more)
 
 
+def _flat_rows_are(x: BlobPlace, features: int) -> int:
+    """FLAT, or GATHERED where what each output reads shares places of a cache with what many others do."""
+    return GATHERED if x.steps[2] % CROWDED == 0 and features >= MANY and x.size[3] > 1 else FLAT
+
+
 def _rows_are(kernel: KernelChoice, x: BlobPlace, y: BlobPlace) -> int:
-    """FLAT, IN_PLACE where few outputs would read copied windows and rows are long, else GATHERED."""
+    """IN_PLACE where few outputs would read copied windows and rows are long, else GATHERED."""
     (_, channels, _, _), (_, features, _, w) = x.size, y.size
-    if _is_flat(kernel, x, y):
-        return GATHERED if x.steps[2] % CROWDED == 0 and features >= MANY and x.size[3] > 1 else FLAT
     together = x.steps[2] == channels and kernel.dilation[1] == 1
     return IN_PLACE if together and features <= MOST_IN_PLACE and w >= LEAST_IN_PLACE else GATHERED
 

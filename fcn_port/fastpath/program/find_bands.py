@@ -31,7 +31,7 @@ BY_ROWS = frozenset((
 
 def find_bands(flow: Flow, places: BlobPlaces, kernels: Choices) -> tuple[Flow, tuple[Bands, ...]]:
     """The flow in the order in which operations that share bands are neighbours, and these bands."""
-    if not any(_bytes(place) >= LARGE for place in places.values.values()):
+    if 4 * max(places.buffers, default=0) < LARGE:
         return flow, ()
     users = _users(flow, places)
     ordered: list[FlowStep] = []

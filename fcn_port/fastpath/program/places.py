@@ -6,9 +6,11 @@ Images (n, c, h, w) and volumes (n, c, d, h, w) lie with their channels side by 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import dataclass
+from itertools import compress
 from math import prod
+from operator import mul
+from typing import NamedTuple
 
 from converters.layers import between, concat, crop, inner_product, lrn, padded, pooling, reshape, tensor, upsample
 from converters.net import Shape
@@ -17,12 +19,13 @@ from ..flow import Flow, FlowStep, inner_values, weighted
 
 OF_IMAGES = pooling.Pooling, padded.PaddedPooling, upsample.Upsample, lrn.LRN
 """Types without weights whose kernels are for images."""
+VIEWS = concat.Slice, crop.Crop, reshape.Permute, reshape.Flatten, reshape.Reshape, tensor.Reshaped
+"""Types whose tops may be a part of the bottom, or its numbers in another shape."""
 CROWDED, LINE = 256, 16
 """Pixels a multiple of so many floats apart share few places of a processor's first cache; a line more spreads them."""
 
 
-@dataclass(frozen=True)
-class BlobPlace:
+class BlobPlace(NamedTuple):
     """A value inside a buffer: `offset` and `strides` count floats."""
 
     buffer: int
@@ -33,7 +36,7 @@ class BlobPlace:
     def narrow(self, axis: int, start: int, length: int) -> BlobPlace:
         """`length` positions along an axis, from `start` on."""
         shape = (*self.shape[:axis], length, *self.shape[axis + 1 :])
-        return replace(self, offset=self.offset + start * self.strides[axis], shape=shape)
+        return BlobPlace(self.buffer, self.offset + start * self.strides[axis], shape, self.strides)
 
     def every(self, rows: int, cols: int, row: int, col: int) -> BlobPlace:
         """Every so many rows and columns of an image, from `row` and `col` on."""
@@ -41,12 +44,12 @@ class BlobPlace:
         shape = n, c, -(-(h - row) // rows), -(-(w - col) // cols)
         strides = self.strides[0], self.strides[1], rows * self.strides[2], cols * self.strides[3]
         offset = self.offset + row * self.strides[2] + col * self.strides[3]
-        return replace(self, offset=offset, shape=shape, strides=strides)
+        return self._replace(offset=offset, shape=shape, strides=strides)
 
     def permuted(self, order: Sequence[int]) -> BlobPlace:
         """The same numbers with the axes in another order."""
         shape = tuple(self.shape[axis] for axis in order)
-        return replace(self, shape=shape, strides=_with_ones(shape, tuple(self.strides[axis] for axis in order)))
+        return self._replace(shape=shape, strides=_with_ones(shape, tuple(self.strides[axis] for axis in order)))
 
     @property
     def by_last_axis(self) -> BlobPlace | None:
@@ -59,7 +62,7 @@ class BlobPlace:
         image = self.permuted((0, last, *range(1, last)))
         if last == 3:
             return image
-        return replace(image, shape=(*image.shape, 1), strides=(*image.strides, image.strides[2]))
+        return image._replace(shape=(*image.shape, 1), strides=(*image.strides, image.strides[2]))
 
     def spread(self, shape: Shape) -> BlobPlace | None:
         """As images of this shape, whose pixels may all read one number of each channel; None where it is another."""
@@ -68,7 +71,7 @@ class BlobPlace:
         n, c, h, w = self.size
         if len(shape) != 4 or (n, c) != shape[:2] or h * w != 1:
             return None
-        return replace(self, shape=shape, strides=(self.steps[0], 1, 0, 0))
+        return self._replace(shape=shape, strides=(self.steps[0], 1, 0, 0))
 
     @property
     def stacked(self) -> BlobPlace:
@@ -76,7 +79,7 @@ class BlobPlace:
         if len(self.shape) != 5 or self.strides[2] != self.shape[3] * self.strides[3]:
             return self
         n, c, d, h, w = self.shape
-        return replace(self, shape=(n, c, d * h, w), strides=(*self.strides[:2], *self.strides[3:]))
+        return self._replace(shape=(n, c, d * h, w), strides=(*self.strides[:2], *self.strides[3:]))
 
     @property
     def is_image(self) -> bool:
@@ -123,7 +126,7 @@ def as_rows(*places: BlobPlace) -> list[BlobPlace] | None:
     n, c, h, w = (*places[0].shape, 1, 1)[:4]
     if len({place.shape for place in places}) > 1 or any(place.steps[2] != c for place in places) or w == 1:
         return None
-    return [replace(each, shape=(n, c * w, h, 1), strides=(each.steps[0], 1, each.steps[1], c * w)) for each in places]
+    return [each._replace(shape=(n, c * w, h, 1), strides=(each.steps[0], 1, each.steps[1], c * w)) for each in places]
 
 
 @dataclass(frozen=True)
@@ -157,8 +160,9 @@ def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
     for value in flow.inputs:
         place(value)
     copies, views = {}, set[str]()
-    of_images = {name for operation in flow.operations if wants_images(operation) for name in operation.bottoms}
-    for operation in flow.operations:
+    wanting = [wants_images(operation) for operation in flow.operations]
+    of_images = {name for operation in compress(flow.operations, wanting) for name in operation.bottoms}
+    for operation, wants in zip(flow.operations, wanting, strict=True):
         found = view_of(operation, placed, shapes)
         if found is not None and all(
             each.is_image for top, each in zip(operation.tops, found, strict=True) if top in of_images
@@ -170,7 +174,7 @@ def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
             placed[name] = dense(len(buffers), shape)
             buffers.append(floats_of(placed[name]))
         for top in operation.tops:
-            place(top, placed[operation.bottoms[0]] if operation.bottoms and not wants_images(operation) else None)
+            place(top, placed[operation.bottoms[0]] if operation.bottoms and not wants else None)
         if is_concatenation(operation, shapes):
             copies[operation.tops[0]] = tuple(_copies(operation, placed, shapes))
     return BlobPlaces(placed, tuple(buffers), copies, frozenset(views))
@@ -204,7 +208,7 @@ def view_of(
 ) -> tuple[BlobPlace, ...] | None:
     """The places of the tops of an operation that moves nothing; None for any other."""
     params = operation.main.params
-    if not operation.is_open or operation.affine or not operation.bottoms:
+    if not _may_be_view(operation):
         return None
     bottom = placed[operation.bottoms[0]]
     tops = [shapes[top] for top in operation.tops]
@@ -223,6 +227,12 @@ def view_of(
         found = reshaped(bottom, tops[0])
         return None if found is None else (found,)
     return None
+
+
+def _may_be_view(operation: FlowStep) -> bool:
+    """False for an operation that computes something, whatever the places are."""
+    is_one = isinstance(operation.main.params, VIEWS) and operation.is_open and not operation.affine
+    return is_one and bool(operation.bottoms)
 
 
 def _offset(params: crop.Crop, axis: int, axes: int) -> int:
@@ -260,7 +270,7 @@ def reshaped(bottom: BlobPlace, top: Shape) -> BlobPlace | None:
             return None
         strides.append(distance)
         left, distance = left // size, distance * size
-    return replace(bottom, shape=top, strides=_with_ones(top, tuple(reversed(strides))))
+    return bottom._replace(shape=top, strides=_with_ones(top, tuple(reversed(strides))))
 
 
 def _with_ones(shape: Shape, strides: Shape) -> Shape:
@@ -275,7 +285,13 @@ def _with_ones(shape: Shape, strides: Shape) -> Shape:
 def _parts_of_concatenations(flow: Flow, shapes: Mapping[str, Shape]) -> dict[str, tuple[str, int]]:
     """For values that can be written where a concatenation wants them: its top, and their first channel in it."""
     inside: dict[str, tuple[str, int]] = {}
-    is_view = cache(partial(_is_view, flow, shapes))  # each operation is looked at once, of however many tops
+    known: dict[int, bool] = {}  # each operation is looked at once, of however many tops
+
+    def is_view(number: int) -> bool:
+        if number not in known:
+            known[number] = _is_view(flow, shapes, number)
+        return known[number]
+
     for operation in reversed(flow.operations):
         if not is_concatenation(operation, shapes) or axis_of(operation, shapes) != 1:
             continue
@@ -291,6 +307,8 @@ def _parts_of_concatenations(flow: Flow, shapes: Mapping[str, Shape]) -> dict[st
 def _is_view(flow: Flow, shapes: Mapping[str, Shape], number: int) -> bool:
     """True where the tops of an operation are parts of another value, or the same numbers."""
     operation = flow.operations[number]
+    if not _may_be_view(operation):
+        return False
     anywhere = {name: dense(0, shapes[name]) for name in operation.bottoms}
     return view_of(operation, anywhere, shapes) is not None
 
@@ -313,7 +331,8 @@ def _copies(
 
 def floats_of(place: BlobPlace) -> int:
     """The floats of a buffer that holds one value."""
-    return 1 + sum((size - 1) * stride for size, stride in zip(place.shape, place.strides, strict=True))
+    whole: int = sum(map(mul, place.shape, place.strides))
+    return 1 + whole - sum(place.strides)
 
 
 def dense(buffer: int, shape: Shape, like: BlobPlace | None = None) -> BlobPlace:

@@ -16,12 +16,12 @@ def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
     for operation in flow.operations:
         main, *others = operation.parts
         _add_tops(shapes, main)
-        if _change_no_shape(operation, shapes):
-            shapes.update(dict.fromkeys((top for part in others for top in part.tops), shapes[main.tops[0]]))
+        if others and _change_no_shape(operation, shapes):
+            shapes.update({top: shapes[main.tops[0]] for part in others for top in part.tops})
             continue
         for part in others:
             _add_tops(shapes, part)
-    if any(min(shape, default=1) < 1 for shape in shapes.values()):
+    if min(map(min, filter(None, shapes.values())), default=1) < 1:
         raise ValueError("nothing is left of a blob")
     return shapes
 
@@ -29,7 +29,8 @@ def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
 def _add_tops(shapes: dict[str, Shape], part: FlowLayer) -> None:
     bottoms = [shapes[name] for name in part.bottoms]
     part.check_weights(bottoms)
-    shapes.update(zip(part.tops, part.params.top_shapes(bottoms), strict=True))
+    for top, shape in zip(part.tops, part.params.top_shapes(bottoms), strict=True):
+        shapes[top] = shape
 
 
 def _change_no_shape(operation: FlowStep, shapes: Mapping[str, Shape]) -> bool:

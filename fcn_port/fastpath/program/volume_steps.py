@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from converters.layers import convolution
 
@@ -42,7 +41,7 @@ def of_volume(
                 operation, kernel, step.x, step.y, step.z, weights, settings, parameters, group, threads, at
             )
             last = made.weights if step.is_last else Packed(made.weights.kernels)
-            tasks.append(replace(made, weights=last))
+            tasks.append(made._replace(weights=last))
     return tasks
 
 
@@ -61,5 +60,5 @@ def _deconvolution(
                 operation, of_plane(params), kernel, step.x, step.y, weights, settings, parameters, threads, step.z,
                 phase.planes[step.at],
             )  # fmt: skip
-            tasks += made if step.is_last else [replace(each, weights=Packed(each.weights.kernels)) for each in made]
+            tasks += made if step.is_last else [each._replace(weights=Packed(each.weights.kernels)) for each in made]
     return tasks

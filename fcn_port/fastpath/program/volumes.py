@@ -72,8 +72,8 @@ def every_plane(place: BlobPlace, step: int, at: int) -> BlobPlace:
     """Every so many planes of volumes, from `at` on."""
     n, c, d, h, w = place.shape
     strides = *place.strides[:2], step * place.strides[2], *place.strides[3:]
-    return replace(
-        place, offset=place.offset + at * place.strides[2], shape=(n, c, -(-(d - at) // step), h, w), strides=strides
+    return place._replace(
+        offset=place.offset + at * place.strides[2], shape=(n, c, -(-(d - at) // step), h, w), strides=strides
     )
 
 
@@ -90,7 +90,7 @@ def planes(place: BlobPlace, image: int = 0, first: int = 0, count: int | None =
     (_, c, d, h, w), strides = place.shape, place.strides
     offset = place.offset + image * strides[0] + first * strides[2]
     shape = d if count is None else count, c, h, w
-    return replace(place, offset=offset, shape=shape, strides=(step * strides[2], strides[1], *strides[3:]))
+    return place._replace(offset=offset, shape=shape, strides=(step * strides[2], strides[1], *strides[3:]))
 
 
 def last_of(depth: Depth, before: int, after: int) -> int | None:
