@@ -2,9 +2,10 @@
 
 ``python -m benchmarks.first_result`` starts a process for each round of each way, in turn, and prints medians of their
 processor time and wall-clock time, their largest resident size (Linux), and what the first pass at another size took
-of a pass there (the median of three sizes: one of several passes has Python's collection of garbage in it, which takes
-as long as some nets). Each way has run once before, so that caches are warm: the system's of files, and what we keep of
-packed weights. Files of the nets are made in ``--folder``, and left there.
+of a pass there by wall-clock time, as other threads wait while Python plans: at 6, 5 and 4 sevenths of the net's size,
+medians of three sizes about there (one of several passes has Python's collection of garbage in it, which takes as long
+as some nets). Each way has run once before, so that caches are warm: the system's of files, and what we keep of packed
+weights. Files of the nets are made in ``--folder``, and left there.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ WAYS: Mapping[str, Callable[[str], Callable[[np.ndarray], Any]]] = {
     "keep=False": partial(numpy_net, keep=False), "low_memory": partial(numpy_net, low_memory=True),
 }  # fmt: skip
 USUAL = list(WAYS)[:3]
+SEVENTHS = "6", "5", "4"
+"""Of the net's size, which another size has."""
 
 
 def size_of(name: str) -> Size:
@@ -81,20 +84,25 @@ def one(way: str, stem: str, size: Size) -> dict[str, float]:
     lines = Path("/proc/self/status").read_text().splitlines() if sys.platform == "linux" else ["VmHWM 0"]
     peak = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
     end = time.time()
-    passes = [_passes(net, (size[0] * part // 7, size[1] * part // 7)) for part in (4, 5, 6)]
-    return {"processor": spent, "end": end, "peak": peak, "new_size": statistics.median(passes)}
+    return {"processor": spent, "end": end, "peak": peak, **{part: _new_size(net, size, part) for part in SEVENTHS}}
+
+
+def _new_size(net: Callable[[np.ndarray], Any], size: Size, part: str) -> float:
+    """What the first pass at so many sevenths of a size takes, in passes there."""
+    h, w = (side * int(part) // 7 for side in size)
+    return statistics.median(_passes(net, (h - less, w - less)) for less in range(3))
 
 
 def _passes(net: Callable[[np.ndarray], Any], size: Size) -> float:
     """What the first pass at a size takes, in passes there; 0 for a net of one size, or a model exported for one."""
     x, took = np.ones((1, 3, *size), np.float32), []
     for _ in range(4):
-        begun = time.process_time()
+        begun = time.perf_counter()
         try:
             net(x)
         except Exception:
             return 0.0
-        took.append(time.process_time() - begun)
+        took.append(time.perf_counter() - begun)
     return took[0] / min(took[1:])
 
 
@@ -139,7 +147,7 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     lines = ["| net | way | processor s | wall s | peak MB | a new size, passes |", "| --- " * 6 + "|"]
     for name, rows in results.items():
         for way, row in rows.items():
-            passes = f"{row['new_size']:.1f}" if row["new_size"] else "of one size"
+            passes = ", ".join(f"{row[part]:.1f}" for part in SEVENTHS) if row[SEVENTHS[0]] else "of one size"
             numbers = f"{row['processor']:.2f} | {row['wall']:.2f} | {row['peak']:.0f} | {passes}"
             lines.append(f"| {name} | {way} | {numbers} |")
     return "\n".join(lines)
