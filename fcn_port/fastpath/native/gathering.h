@@ -13,6 +13,17 @@ INLINE struct spot spot_of(const struct step *s, int64_t position)
     return (struct spot){position / (s->h * s->w), position / s->w % s->h, position % s->w};
 }
 
+/* The spot behind another one, without its divisions. */
+INLINE struct spot behind(const struct step *s, struct spot at)
+{
+    if (++at.x == s->w) {
+        at.x = 0;
+        if (++at.y == s->h)
+            at.y = 0, at.image++;
+    }
+    return at;
+}
+
 /* What output `position` reads, zeros around the blob included. */
 INLINE void gather(const struct step *s, const float *arena, int64_t position, float *to)
 {

@@ -45,7 +45,7 @@ INLINE void find_goal(const struct step *s, float *arena, int64_t position, int 
                       struct goal *goal)
 {
     struct spot at = spot_of(s, position);
-    for (int r = 0; r < count; r++) {
+    for (int r = 0; r < count; r++, at = behind(s, at)) {
         goal->y[r] = place(arena, &s->y, at.image, at.y, at.x) + channel;
         __builtin_prefetch(goal->y[r], 1, 3);
         __builtin_prefetch(goal->y[r] + PANEL - 1, 1, 3);
@@ -53,11 +53,6 @@ INLINE void find_goal(const struct step *s, float *arena, int64_t position, int 
             goal->z[r] = place(arena, &s->z, at.image, at.y, at.x) + channel;
             __builtin_prefetch(goal->z[r], 0, 3);
             __builtin_prefetch(goal->z[r] + PANEL - 1, 0, 3);
-        }
-        if (++at.x == s->w) {
-            at.x = 0;
-            if (++at.y == s->h)
-                at.y = 0, at.image++;
         }
     }
 }

@@ -10,6 +10,7 @@
  * there is infinity or what is no number, which times 0 is none, leaves nothing out.
  */
 
+#include "gathering.h"
 #include "packing.h"
 #include "step.h"
 
@@ -60,33 +61,41 @@ struct some_rows {
     distance *x, *y, *z;
 };
 
-/* Find row `r`, which is the output `position` of an image. */
-INLINE void look_at_row(const struct step *s, float *arena, int64_t image, int64_t position, const struct some_rows *rows,
-                        int64_t r)
+/* Find row `r`, which is the output at a spot. */
+INLINE void look_at_row(const struct step *s, float *arena, struct spot at, const struct some_rows *rows, int64_t r)
 {
-    const int64_t y = position / s->w, x = position % s->w;
-    const float *row = place(arena, &s->x, image, y * s->stride_h, x * s->stride_w);
+    const float *row = place(arena, &s->x, at.image, at.y * s->stride_h, at.x * s->stride_w);
     rows->x[r] = row - arena;
-    rows->y[r] = place(arena, &s->y, image, y, x) - arena;
-    rows->z[r] = place(arena, &s->z, image, y, x) - arena;
+    rows->y[r] = place(arena, &s->y, at.image, at.y, at.x) - arena;
+    rows->z[r] = place(arena, &s->z, at.image, at.y, at.x) - arena;
     for (int64_t from = 0, i = 0; from < s->in_channels; from += s->stretch, i++)
         rows->there[i * rows->count + r] = there(row + from, least(s->stretch, s->in_channels - from));
 }
 
+/* Row `r` is none: its image has an odd number, the last of which is the row before. */
+INLINE void look_at_none(const struct step *s, const struct some_rows *rows, int64_t r)
+{
+    rows->x[r] = rows->x[r - 1];
+    rows->y[r] = NOWHERE;
+    for (int64_t from = 0, i = 0; from < s->in_channels; from += s->stretch, i++)
+        rows->there[i * rows->count + r] = 0;
+}
+
 INLINE int64_t pairs_of_image(const struct step *s) { return (s->h * s->w + 1) / 2; }
 
+/* All rows from pair `first` on; to divide for each took as long as the products of a short one. */
 static void look_at(const struct step *s, float *arena, int64_t first, const struct some_rows *rows)
 {
     const int64_t pairs = pairs_of_image(s);
-    for (int64_t r = 0; r < rows->count; r++) {
-        const int64_t pair = first + r / 2, image = pair / pairs, position = pair % pairs * 2 + r % 2;
-        const int is_there = position < s->h * s->w;
-        look_at_row(s, arena, image, position - !is_there, rows, r);
-        if (is_there)
-            continue;
-        rows->y[r] = NOWHERE;
-        for (int64_t from = 0, i = 0; from < s->in_channels; from += s->stretch, i++)
-            rows->there[i * rows->count + r] = 0;
+    struct spot at = spot_of(s, first / pairs * s->h * s->w + first % pairs * 2);
+    for (int64_t r = 0; r < rows->count; r += 2) {
+        const struct spot next = behind(s, at);
+        look_at_row(s, arena, at, rows, r);
+        if (next.image == at.image)
+            look_at_row(s, arena, next, rows, r + 1);
+        else
+            look_at_none(s, rows, r + 1);
+        at = next.image == at.image ? behind(s, next) : next;
     }
 }
 
