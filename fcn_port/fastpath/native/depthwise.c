@@ -87,7 +87,7 @@ INLINE void walk(const struct step *s, float *arena, struct inputs in, int64_t i
 #define COLUMN(number, work)                                                                                           \
     if ((uint64_t)((number)-left) < (uint64_t)in_w)                                                                    \
         UNROLL for (int i = 0; i < TAPS + count - 1; i++) {                                                            \
-            vec value = load(in.x[i] + (number)*in.next[i]);                                                           \
+            const vec value = held(load(in.x[i] + (number)*in.next[i]));                                               \
             if (i < count * stride)                                                                                    \
                 __builtin_prefetch(in.ahead + i * in.ahead_row + ((number)-left) * in.ahead_col, 0, 3);                \
             UNROLL for (int r = 0; r < count; r++)                                                                     \

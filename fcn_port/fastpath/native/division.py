@@ -32,8 +32,9 @@ APART_NUMBER, READ_KERNEL = 96, 120
 """The products of a number and a kernel that take as long as taking a number apart, or reading a kernel."""
 LEAST_CACHE = 32 << 10
 """Bytes of the first cache of a processor that does not tell."""
-DEPTHWISE_BYTES = 24 << 10
-"""The bytes of a processor's first cache that the inputs of a row of outputs fill."""
+DEPTHWISE_BYTES, DEPTHWISE_BAND = 24 << 10, 32 << 10
+"""The bytes of a processor's first cache that the inputs of a row of outputs fill; and those of a band of rows, where a
+line of it is more than a vector: the line's other vectors come when all rows of the first are done."""
 PIECES = 4
 """Pieces of work for each thread, so that one which is put off holds nobody up."""
 BLOCKS = ((4 << 20, 24), (16 << 20, 36))
@@ -180,11 +181,15 @@ def divide_amx(*, length: int, positions: int, features: int, threads: int, is_g
     return Division(block, group, int(is_gathered), up(scratch + SPARE, 16), stretch=stretch)
 
 
-def divide_depthwise(*, kernel_h: int, in_w: int, channels: int, h: int, images: int, threads: int) -> Division:
+def divide_depthwise(
+    *, kernel_h: int, stride_h: int, in_w: int, channels: int, h: int, images: int, threads: int
+) -> Division:  # fmt: skip
     """Bands of rows of outputs, and as many channels at a time as let the rows that a window reads stay in a cache."""
     lines, most = -(-channels // 16), max(2, DEPTHWISE_BYTES // (64 * kernel_h * in_w))
     groups = -(-lines // most)
     bands = 1 if threads == 1 else -(-PIECES * threads // (images * groups))
+    if library().lanes() < 16:
+        bands = max(bands, -(-64 * stride_h * h * in_w // DEPTHWISE_BAND))
     return Division(up(-(-h // min(bands, h)), 2), 16 * -(-lines // groups), 0, 0)
 
 

@@ -66,8 +66,10 @@ def depthwise_step(
     at: tuple[int, ...] = (0, 0),
 ) -> NativeTask:  # fmt: skip
     packed = weights.packed(operation, "depthwise", (1, *window), at=at)
-    n, c, h, _ = y.size
-    cut = divide_depthwise(kernel_h=window[0], in_w=x.size[3], channels=c, h=h, images=n, threads=threads)
+    (n, c, h, _), stride_h, in_w = y.size, settings["stride_h"], x.size[3]
+    cut = divide_depthwise(
+        kernel_h=window[0], stride_h=stride_h, in_w=in_w, channels=c, h=h, images=n, threads=threads
+    )  # fmt: skip
     return NativeTask("depthwise", x, y, z, packed, {**settings, **cut.settings}, parameters=slope)
 
 
