@@ -105,64 +105,70 @@ struct layout {
     int even; /* all at the same distance from each other */
     int simple; /* nothing is done to sums but what an ending says */
     int64_t y_apart, z_apart;
+    struct bend bend; /* of all channels */
 };
 
 INLINE struct layout layout_of(const struct step *s)
 {
     const int single = s->w == 1 && s->h == 1;
-    struct layout layout = {.simple = is_bent(s) && s->bias != 0};
+    struct layout layout = {.simple = is_bent(s) && s->bias != 0, .bend = bend_of(s, 0)};
     layout.even = single || (in_rows(s, &s->y) && (!s->z.image || in_rows(s, &s->z)));
     layout.y_apart = single ? s->y.image : s->y.col;
     layout.z_apart = single ? s->z.image : s->z.col;
     return layout;
 }
 
-/* The ending of a tile and a panel, whose lines are fetched while its sums are computed. */
-INLINE struct ending ending_of(const struct step *s, const struct layout *layout, float *arena, int64_t position,
-                               int count, int64_t channel)
+/* The ending of a tile and a panel, whose lines are fetched while its sums are computed. It is written where it is read: a
+ * copy by vectors of what was written number by number waits until all of that has been stored. */
+INLINE void find_ending(const struct step *s, const struct layout *layout, float *arena, int64_t position, int count,
+                        int64_t channel, struct ending *ending)
 {
-    struct ending ending = {.bias = s->bias + channel, .bend = bend_of(s, channel)};
-    ending.channels = s->channels - channel, ending.y_apart = layout->y_apart, ending.z_apart = layout->z_apart;
+    ending->bend = &layout->bend, ending->bias = s->bias + channel;
+    ending->channel = channel, ending->channels = s->channels - channel;
+    ending->y_apart = layout->y_apart, ending->z_apart = layout->z_apart;
+    ending->z = 0;
     if (layout->even) {
-        ending.y = arena + s->y.at + position * layout->y_apart + channel;
-        ending.z = s->z.image ? arena + s->z.at + position * layout->z_apart + channel : 0;
+        ending->y = arena + s->y.at + position * layout->y_apart + channel;
+        if (s->z.image)
+            ending->z = arena + s->z.at + position * layout->z_apart + channel;
     } else {
         struct spot at = spot_of(s, position);
-        ending.y = place(arena, &s->y, at.image, at.y, at.x) + channel;
-        ending.z = s->z.image ? place(arena, &s->z, at.image, at.y, at.x) + channel : 0;
+        ending->y = place(arena, &s->y, at.image, at.y, at.x) + channel;
+        if (s->z.image)
+            ending->z = place(arena, &s->z, at.image, at.y, at.x) + channel;
     }
     LOOP for (int r = 0; r < count; r++) {
-        __builtin_prefetch(ending.y + r * ending.y_apart, 1, 3);
-        __builtin_prefetch(ending.y + r * ending.y_apart + PANEL - 1, 1, 3);
+        __builtin_prefetch(ending->y + r * layout->y_apart, 1, 3);
+        __builtin_prefetch(ending->y + r * layout->y_apart + PANEL - 1, 1, 3);
     }
-    if (ending.z)
+    if (ending->z)
         LOOP for (int r = 0; r < count; r++) {
-            __builtin_prefetch(ending.z + r * ending.z_apart, 0, 3);
-            __builtin_prefetch(ending.z + r * ending.z_apart + PANEL - 1, 0, 3);
+            __builtin_prefetch(ending->z + r * layout->z_apart, 0, 3);
+            __builtin_prefetch(ending->z + r * layout->z_apart + PANEL - 1, 0, 3);
         }
-    return ending;
 }
 
 /* One tile and one panel, from number `from` of the rows on. */
-INLINE void compute(const struct step *s, const struct layout *layout, struct worker *w, struct rows rows, int64_t from,
+INLINE void compute(const struct step *s, const struct layout *layout, struct worker *w, struct rows *rows, int64_t from,
                     int64_t position, int count, int64_t panel, float *sums)
 {
     int64_t length = s->kernel_h * s->kernel_w * s->in_channels, of_panel = length * PANEL;
-    int64_t here = rows.segments * rows.length;
+    int64_t here = rows->segments * rows->length;
     const float *kernels = s->kernels + panel * of_panel + from * PANEL;
-    rows.added = from > 0;
+    rows->added = from > 0;
     if (from + here < length) {
-        multiply(&rows, kernels, count, s->channels - panel * PANEL, sums, 0);
+        multiply(rows, kernels, count, s->channels - panel * PANEL, sums, 0);
         return;
     }
     if (layout->simple && (layout->even || position % s->w + count <= s->w)) {
-        struct ending ending = ending_of(s, layout, w->arena, position, count, panel * PANEL);
-        multiply(&rows, kernels, count, ending.channels, sums, &ending);
+        struct ending ending;
+        find_ending(s, layout, w->arena, position, count, panel * PANEL, &ending);
+        multiply(rows, kernels, count, ending.channels, sums, &ending);
         return;
     }
     struct goal goal;
     find_goal(s, w->arena, position, count, panel * PANEL, &goal);
-    multiply(&rows, kernels, count, s->channels - panel * PANEL, sums, 0);
+    multiply(rows, kernels, count, s->channels - panel * PANEL, sums, 0);
     put(s, &goal, count, panel * PANEL, sums);
 }
 
@@ -196,7 +202,7 @@ static void product_in_place(const struct step *s, struct worker *w)
                     gather(s, w->arena, position + r - lo, gathered + (r - lo) * spread(length));
             }
             for (int64_t p = 0; p < panels; p++)
-                compute(s, &layout, w, rows, 0, position, (int)(hi - lo), p, sums);
+                compute(s, &layout, w, &rows, 0, position, (int)(hi - lo), p, sums);
         }
 }
 
@@ -236,14 +242,14 @@ void product(const struct step *s, struct worker *w)
                     copy(gathered + r * now.apart, all.a + r * all.apart + from, now.length);
             }
             const int64_t tiles = (rows + ROWS - 1) / ROWS;
+            const float *numbers = now.a;
             for (int64_t p = panel; p < least(panel + s->group, panels); p++)
                 for (int64_t t = 0, lo = 0, hi; lo < rows; t++, lo = hi) {
                     hi = lo + tile_of(rows - lo);
-                    struct rows some = now;
-                    some.a += lo * now.apart;
-                    some.next = part_of_next(s->kernels + (p + 1) * length * PANEL + from * PANEL, t, tiles, now.length);
+                    now.a = numbers + lo * now.apart;
+                    now.next = part_of_next(s->kernels + (p + 1) * length * PANEL + from * PANEL, t, tiles, now.length);
                     float *own = s->stretch ? sums + ((p - panel) * s->block + lo) * PANEL : sums;
-                    compute(s, &layout, w, some, from, first + lo, (int)(hi - lo), p, own);
+                    compute(s, &layout, w, &now, from, first + lo, (int)(hi - lo), p, own);
                 }
         }
     }

@@ -298,19 +298,19 @@ INLINE vec slope_of(const struct bend *bend, int64_t c) { return bend->slopes ? 
 INLINE vec sloping(vec value, vec slope) { return choose(value < 0, value * slope, value); }
 
 /* What is done to the sums of a panel before they are stored, row after row `y_apart` floats apart: bias, another value
- * unless z is 0, and an activation. The first `channels` of the panel are stored. */
+ * unless z is 0, and an activation. The panel's first channel is `channel`, and its first `channels` are stored. */
 struct ending {
     const float *bias, *z;
     float *y;
-    int64_t y_apart, z_apart, channels;
-    struct bend bend;
+    int64_t y_apart, z_apart, channel, channels;
+    const struct bend *bend;
 };
 
-INLINE void bend_sums(vec sum[ROWS][VECTORS], int count, int vectors, const struct bend *bend)
+INLINE void bend_sums(vec sum[ROWS][VECTORS], int count, int vectors, const struct bend *bend, int64_t channel)
 {
     if (bend->sloped) {
         UNROLL for (int v = 0; v < vectors; v++) {
-            const vec slope = slope_of(bend, v * LANES);
+            const vec slope = slope_of(bend, channel + v * LANES);
             UNROLL for (int r = 0; r < count; r++)
                 sum[r][v] = sloping(sum[r][v], slope);
         }
@@ -344,7 +344,7 @@ INLINE void put_sums(vec sum[ROWS][VECTORS], int count, int vectors, const float
                 sum[r][v] += load(ending.z + v * LANES);
             ending.z += ending.z_apart;
         }
-    bend_sums(sum, count, vectors, &ending.bend);
+    bend_sums(sum, count, vectors, ending.bend, ending.channel);
     const int64_t over = ending.channels - (vectors - 1) * LANES;
     if (over >= LANES) {
         UNROLL for (int r = 0; r < count; r++) {
