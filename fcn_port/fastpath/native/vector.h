@@ -128,6 +128,9 @@ INLINE vec greater_of(vec first, vec value)
 #if defined __AVX512F__
     const __mmask16 odd = _mm512_cmp_ps_mask((__m512)value, (__m512)value, _CMP_UNORD_Q);
     return (vec)_mm512_mask_mov_ps(_mm512_max_ps((__m512)value, (__m512)first), odd, (__m512)value);
+#elif defined __AVX__
+    const __m256 odd = _mm256_cmp_ps((__m256)value, (__m256)value, _CMP_UNORD_Q);
+    return (vec)_mm256_blendv_ps(_mm256_max_ps((__m256)value, (__m256)first), (__m256)value, odd);
 #else
     return choose((value <= first) | (first != first), first, value);
 #endif
