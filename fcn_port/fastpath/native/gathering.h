@@ -14,7 +14,7 @@ INLINE struct spot spot_of(const struct step *s, int64_t position)
 }
 
 /* The spot behind another one, without its divisions. */
-INLINE struct spot behind(const struct step *s, struct spot at)
+INLINE struct spot next_spot(const struct step *s, struct spot at)
 {
     if (++at.x == s->w) {
         at.x = 0;

@@ -45,7 +45,7 @@ INLINE void find_goal(const struct step *s, float *arena, int64_t position, int 
                       struct goal *goal)
 {
     struct spot at = spot_of(s, position);
-    for (int r = 0; r < count; r++, at = behind(s, at)) {
+    for (int r = 0; r < count; r++, at = next_spot(s, at)) {
         goal->y[r] = place(arena, &s->y, at.image, at.y, at.x) + channel;
         __builtin_prefetch(goal->y[r], 1, 3);
         __builtin_prefetch(goal->y[r] + PANEL - 1, 1, 3);

@@ -89,13 +89,13 @@ static void look_at(const struct step *s, float *arena, int64_t first, const str
     const int64_t pairs = pairs_of_image(s);
     struct spot at = spot_of(s, first / pairs * s->h * s->w + first % pairs * 2);
     for (int64_t r = 0; r < rows->count; r += 2) {
-        const struct spot next = behind(s, at);
+        const struct spot next = next_spot(s, at);
         look_at_row(s, arena, at, rows, r);
         if (next.image == at.image)
             look_at_row(s, arena, next, rows, r + 1);
         else
             look_at_none(s, rows, r + 1);
-        at = next.image == at.image ? behind(s, next) : next;
+        at = next.image == at.image ? next_spot(s, next) : next;
     }
 }
 
@@ -254,12 +254,18 @@ struct part {
     int64_t each, channel;
 };
 
+/* The lines of the next stretch's kernels that are fetched with a pair. */
+INLINE void fetch_kernels(struct part *p)
+{
+    LOOP for (int64_t line = 0; line < p->each; line++, p->ahead += LINE)
+        __builtin_prefetch(p->ahead, 0, 2);
+}
+
 /* A stretch but the last; the next rows are fetched meanwhile where a processor's own cache does not hold them (division.py). */
 INLINE void add_part(int vectors, adder *add, const struct step *s, const struct some_rows *rows, struct part p)
 {
     for (int64_t r = 0; r < rows->count; r += 2) {
-        LOOP for (int64_t line = 0; line < p.each; line++, p.ahead += LINE)
-            __builtin_prefetch(p.ahead, 0, 2);
+        fetch_kernels(&p);
         for (int64_t next = r + 2; LANES == 16 && next < least(r + 4, rows->count); next++)
             fetch_numbers(s, p.x + rows->x[next]);
         add(p.x + rows->x[r], p.there[r] | p.also, p.x + rows->x[r + 1], p.there[r + 1] | p.also, p.kernels,
@@ -275,8 +281,7 @@ INLINE void finish_part(int vectors, adder *add, finisher *finish, const struct 
     const int is_simple = p.channel + vectors * LANES <= s->channels && is_bent(s) && !bend.sloped && s->bias;
     struct outputs to = {.bias = s->bias + p.channel, .floor = bend.floor, .ceiling = bend.ceiling};
     for (int64_t r = 0; r < rows->count; r += 2) {
-        LOOP for (int64_t line = 0; line < p.each; line++, p.ahead += LINE)
-            __builtin_prefetch(p.ahead, 0, 2);
+        fetch_kernels(&p);
         for (int64_t next = r + 2; next < least(r + 4, rows->count); next++) {
             if (LANES == 16)
                 fetch_numbers(s, p.x + rows->x[next]);

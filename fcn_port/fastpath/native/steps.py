@@ -43,7 +43,8 @@ SETTINGS = (
     "activation", "block", "group", "shared", "stretch",
 )  # fmt: skip
 SCRATCH = "common", "scratch", "scratch_apart"
-"""Whole numbers of a step, those and then these in the order of the C code; every step has sizes and scratch."""
+"""Whole numbers of a step in the order of the C code: those that each has, those that are 0 where a kind does without
+them, and those of scratch, which each has."""
 NO_BLOB = (0, 0, 0, 0)
 """For what a step does not read."""
 _NO_SETTINGS = dict.fromkeys(SETTINGS, 0)

@@ -41,8 +41,8 @@ NEARLY = 1.1
 PASSES = 4
 """Passes that must make up for the packing of weights for another kernel than the usual one."""
 ALIKE = 4
-"""Times fewer outputs than usual, up to which a layer keeps its usual kernel without a comparison with others: hardly any
-pays for its packing there, and to compare takes a third of a plan, which is long beside such a pass."""
+"""Times fewer outputs than usual, up to which a layer keeps its usual kernel without a comparison with others: hardly
+any pays for its packing there, and to compare takes a third of a plan, which is long beside such a pass."""
 FEW_NUMBERS = 64
 """Numbers of a row, none of which need be 0, up to which a product without zeros may be quickest all the same."""
 MOST_CHANNELS = 4096
