@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..program.choice import KernelChoice
-from ..program.convolution_steps import divide
+from ..program.convolution_steps import of_group
 from ..program.convolutions import MOST_CHANNELS
 from ..program.pace import LANES
 from ..program.places import BlobPlace
@@ -89,20 +89,13 @@ class NativeConvolution:
 
     def tasks(self, x: BlobPlace, y: BlobPlace, *, pad: Pair | None = None, threads: int) -> list[NativeTask]:
         """The steps that write y; the first window begins `pad` rows and columns before x, the layer's own if None."""
-        groups, found = len(self._packed), []
-        top, left = self._padding if pad is None else pad
-        kernel = KernelChoice(self.form, self._window, self._stride, (top, left), groups=groups)
-        settings = {
-            "kernel_h": self._window[0], "kernel_w": self._window[1], "stride_h": self._stride[0],
-            "stride_w": self._stride[1], "top": top, "left": left, "dilation_h": 1, "dilation_w": 1,
-            "activation": RELU if self._relu else NONE,
-        }  # fmt: skip
-        for number, packed in enumerate(self._packed):
-            a, b = (blob.narrow(1, number * (c := blob.shape[1] // groups), c) for blob in (x, y))
-            cut = divide(kernel, a, b, threads)
-            divided = {**settings, **cut.settings}
-            found.append(NativeTask(self.form, a, b, None, packed, divided, cut.scratch, cut.common, phases=cut.phases))
-        return found
+        pad = self._padding if pad is None else pad
+        kernel = KernelChoice(self.form, self._window, self._stride, pad, groups=len(self._packed))
+        activation = RELU if self._relu else NONE
+        return [
+            of_group(kernel, x, y, None, packed, threads, group=group, activation=activation)
+            for group, packed in enumerate(self._packed)
+        ]
 
 
 def padded(values: Floats) -> Floats:

@@ -74,11 +74,6 @@ class Division(NamedTuple):
     stretch: int = 0
     """Numbers of a row that are multiplied at a time, 0 for all; for winograd.c, panels that are."""
 
-    @property
-    def settings(self) -> dict[str, int]:
-        """The fields of step.h that say it."""
-        return {"block": self.block, "group": self.group, "shared": int(self.shared), "stretch": self.stretch}
-
 
 GATHERED, FLAT, IN_PLACE = range(3)
 """The ways in which product.c reads rows."""

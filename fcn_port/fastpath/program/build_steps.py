@@ -29,7 +29,7 @@ from ..native.steps import (
 )
 from .activation_steps import activation_of
 from .choice import KernelChoice
-from .convolution_steps import by_phases, depthwise_step, one_group, window_of
+from .convolution_steps import by_phases, of_group
 from .moving import move, sources_of
 from .over_time import recurrent_steps
 from .places import BlobPlace, as_images, as_rows, of_product
@@ -76,7 +76,7 @@ def tasks_of(
         return _of_operands(operation, places, weights, settings, slope)
     if kernel.name == "pointwise":
         return [_pointwise(x, y, z, weights.constants(operation, y.size[1]), settings, slope)]
-    settings |= window_of(kernel)
+    settings |= kernel.settings
     if kernel.name in ("pool_max", "pool_average", "pool_places", "unpool"):
         z = places[(*operation.tops, operation.bottoms[-1])[1]] if kernel.name in ("pool_places", "unpool") else None
         return [NativeTask(kernel.name, x, y, z, Packed(), {**settings, **_divisor(params, kernel, x)})]
@@ -87,7 +87,7 @@ def tasks_of(
     if kernel.name in NORMS:
         return [_norm(operation, x, y, weights, settings, slope, threads)]
     assert isinstance(params, convolution.Deconvolution)
-    return by_phases(operation, params, kernel, x, y, weights, settings, slope, threads)
+    return by_phases(operation, params, kernel, x, y, weights, threads, activation=activation, slope=slope)
 
 
 def _convolution(
@@ -97,11 +97,10 @@ def _convolution(
     x, y = places[operation.bottoms[0]], places[operation.tops[0]]
     z = None if operation.addend is None else places[operation.addend]
     activation, slope = activation_of(operation)
-    settings = {"activation": activation, **window_of(kernel)}
-    if kernel.name == "depthwise":
-        return [depthwise_step(operation, kernel.window, x, y, z, weights, settings, slope, threads)]
-    groups = range(kernel.groups)
-    return [one_group(operation, kernel, x, y, z, weights, settings, slope, group, threads) for group in groups]
+    return [
+        of_group(kernel, x, y, z, packed, threads, group=group, activation=activation, slope=slope)
+        for group, packed in enumerate(weights.of_groups(operation, kernel, x.size[1], threads=threads))
+    ]
 
 
 def _pointwise(
@@ -135,8 +134,8 @@ def _product(
 ) -> NativeTask:  # fmt: skip
     x, y = of_product(params.axis, bottom, top) or (bottom, top)
     activation, slope = activation_of(operation)
-    settings = {"activation": activation, **window_of(kernel)}
-    return one_group(operation, kernel, x, y, None, weights, settings, slope, 0, threads)
+    (packed,) = weights.of_groups(operation, kernel, x.size[1], threads=threads)
+    return of_group(kernel, x, y, None, packed, threads, activation=activation, slope=slope)
 
 
 def _norm(

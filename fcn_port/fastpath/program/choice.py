@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from .volumes import Depth
 
@@ -21,6 +24,20 @@ class KernelChoice:
     groups: int = 1
     depth: Depth | None = None
     """Kernel, stride, pad and dilation along the first of three axes; the rest is of each plane then."""
+
+    @cached_property
+    def settings(self) -> Mapping[str, int]:
+        """The window as step.h has it."""
+        return {
+            "kernel_h": self.window[0], "kernel_w": self.window[1],
+            "stride_h": self.stride[0], "stride_w": self.stride[1],
+            "dilation_h": self.dilation[0], "dilation_w": self.dilation[1],
+            "top": self.pad[0], "left": self.pad[1],
+        }  # fmt: skip
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A dictionary that nothing is added to while it is copied."""
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from converters.layers import convolution
 
 from ..flow import FlowStep
@@ -21,13 +19,14 @@ from ..native.division import (
     divide_winograd,
     tiles_of,
 )
+from ..native.steps import NONE
 from .choice import KernelChoice
 from .convolutions import reads_places
 from .enlarging import enlarging_of
 from .phases import phases
 from .places import BlobPlace
 from .task import NativeTask
-from .weights import PackedWeights
+from .weights import Packed, PackedWeights
 
 MOST_IN_PLACE, LEAST_IN_PLACE = 128, 12
 """Features up to which copying windows costs more than it helps, and the length of a row of outputs from which on."""
@@ -35,77 +34,62 @@ CROWDED, MANY = 512, 256
 """Rows a multiple of so many floats apart share a few places of a cache; copying them pays for so many features."""
 
 
-def window_of(kernel: KernelChoice) -> dict[str, int]:
-    """The window that a kernel moves, as step.h has it."""
-    return {
-        "kernel_h": kernel.window[0], "kernel_w": kernel.window[1],
-        "stride_h": kernel.stride[0], "stride_w": kernel.stride[1],
-        "dilation_h": kernel.dilation[0], "dilation_w": kernel.dilation[1],
-        "top": kernel.pad[0], "left": kernel.pad[1],
-    }  # fmt: skip
-
-
-def one_group(
-    operation: FlowStep, kernel: KernelChoice, x: BlobPlace, y: BlobPlace, z: BlobPlace | None, weights: PackedWeights,
-    settings: Mapping[str, int], slope: tuple[float, ...], group: int, threads: int, at: tuple[int, ...] = (0, 0),
+def of_group(
+    kernel: KernelChoice, x: BlobPlace, y: BlobPlace, z: BlobPlace | None, packed: Packed, threads: int, *,
+    group: int = 0, activation: int = NONE, slope: tuple[float, ...] = (),
 ) -> NativeTask:  # fmt: skip
-    channels, features = x.size[1] // kernel.groups, y.size[1] // kernel.groups
-    packed = weights.packed(operation, kernel.name, (channels, *kernel.window), group, threads=threads, at=at)
+    """The step of one of a kernel's groups, with its weights; x, y and what is added to y, z, are of all groups."""
     if kernel.groups > 1:
-        x = x.narrow(1, group * channels, channels)
-        y = y.narrow(1, group * features, features)
-        z = z and z.narrow(1, group * features, features)
+        x, y = _part(x, group, kernel.groups), _part(y, group, kernel.groups)
+        z = z and _part(z, group, kernel.groups)
     cut = divide(kernel, x, y, threads)
-    divided = {**settings, **cut.settings}
-    return NativeTask(kernel.name, x, y, z, packed, divided, cut.scratch, cut.common, slope, cut.phases)
+    settings = {
+        **kernel.settings, "activation": activation,
+        "block": cut.block, "group": cut.group, "shared": cut.shared, "stretch": cut.stretch,
+    }  # fmt: skip
+    return NativeTask(kernel.name, x, y, z, packed, settings, cut.scratch, cut.common, slope, cut.phases)
 
 
-def depthwise_step(
-    operation: FlowStep, window: tuple[int, int], x: BlobPlace, y: BlobPlace, z: BlobPlace | None,
-    weights: PackedWeights, settings: Mapping[str, int], slope: tuple[float, ...], threads: int,
-    at: tuple[int, ...] = (0, 0),
-) -> NativeTask:  # fmt: skip
-    packed = weights.packed(operation, "depthwise", (1, *window), at=at)
-    (n, c, h, _), stride_h, in_w = y.size, settings["stride_h"], x.size[3]
-    cut = divide_depthwise(
-        kernel_h=window[0], stride_h=stride_h, in_w=in_w, channels=c, h=h, images=n, threads=threads
-    )  # fmt: skip
-    return NativeTask("depthwise", x, y, z, packed, {**settings, **cut.settings}, parameters=slope)
+def _part(place: BlobPlace, group: int, groups: int) -> BlobPlace:
+    """The channels of one of several groups."""
+    count = place.size[1] // groups
+    return place.narrow(1, group * count, count)
 
 
 def by_phases(
     operation: FlowStep, params: convolution.Deconvolution, kernel: KernelChoice, x: BlobPlace, y: BlobPlace,
-    weights: PackedWeights, settings: Mapping[str, int], slope: tuple[float, ...], threads: int,
-    z: BlobPlace | None = None, plane: int | None = None,
+    weights: PackedWeights, threads: int, *, activation: int, slope: tuple[float, ...], z: BlobPlace | None = None,
+    plane: int | None = None,
 ) -> list[NativeTask]:  # fmt: skip
     """The convolutions that a deconvolution is, each to its own rows and columns of outputs, added to those at z.
 
     `plane` is that of the kernel where it has several.
     """
-    enlarging = None if plane is not None else enlarging_of(operation, params, x, y, weights, settings["activation"])
+    enlarging = None if plane is not None else enlarging_of(operation, params, x, y, weights, activation)
     if enlarging is not None:
         return [enlarging]
-    tasks = []
+    tasks, is_depthwise = [], params.group == x.size[1] == y.size[1] > 1
     for phase in phases(params, x.size[2:], y.size[2:]):
-        part, (height, width) = y.every(*kernel.stride, *phase.at), phase.window
-        former = z and z.every(*kernel.stride, *phase.at)
+        part, former = y.every(*kernel.stride, *phase.at), z and z.every(*kernel.stride, *phase.at)
         at = phase.at if plane is None else (*phase.at, plane)
-        now = {**settings, "kernel_h": height, "kernel_w": width, "stride_h": 1, "stride_w": 1}
-        now |= {"top": phase.pad[0], "left": phase.pad[1]}
-        if params.group == x.size[1] == y.size[1] > 1:
-            tasks.append(depthwise_step(operation, phase.window, x, part, former, weights, now, slope, threads, at))
-            continue
         plain = KernelChoice("product", phase.window, pad=phase.pad, groups=kernel.groups)
-        tasks += [
-            one_group(operation, plain, x, part, former, weights, now, slope, group, threads, at)
-            for group in range(kernel.groups)
-        ]
+        if is_depthwise:
+            plain = KernelChoice("depthwise", phase.window, pad=phase.pad)
+        for group, packed in enumerate(weights.of_groups(operation, plain, x.size[1], threads=threads, at=at)):
+            tasks.append(
+                of_group(plain, x, part, former, packed, threads, group=group, activation=activation, slope=slope)
+            )
     return tasks
 
 
 def divide(kernel: KernelChoice, x: BlobPlace, y: BlobPlace, threads: int) -> Division:
     """The division of a convolution's work."""
-    (_, channels, _, _), (n, features, h, w) = x.size, y.size
+    (_, channels, _, in_w), (n, features, h, w) = x.size, y.size
+    if kernel.name == "depthwise":
+        return divide_depthwise(
+            kernel_h=kernel.window[0], stride_h=kernel.stride[0], in_w=in_w, channels=channels, h=h, images=n,
+            threads=threads,
+        )  # fmt: skip
     if kernel.name == "product":
         length, is_flat = kernel.window[0] * kernel.window[1] * channels, _is_flat(kernel, x, y)
         rows_are = _flat_rows_are(x, features) if is_flat else _rows_are(kernel, x, y)

@@ -11,7 +11,7 @@ import numpy as np
 from ..flow import FlowStep, Recurrence, inner_name, recurrence
 from ..native.steps import NONE, TANH
 from .choice import KernelChoice
-from .convolution_steps import divide, window_of
+from .convolution_steps import of_group
 from .places import BlobPlace, reshaped
 from .task import NativeTask
 from .weights import Packed, PackedWeights
@@ -106,9 +106,7 @@ def _product(
     x: BlobPlace, y: BlobPlace, z: BlobPlace | None, packed: Packed, threads: int, activation: int = NONE
 ) -> NativeTask:
     """Rows times a matrix."""
-    cut = divide(PRODUCT, x, y, threads)
-    settings = {**window_of(PRODUCT), "activation": activation, **cut.settings}
-    return NativeTask("product", x, y, z, packed, settings, cut.scratch, cut.common, (), cut.phases)
+    return of_group(PRODUCT, x, y, z, packed, threads, activation=activation)
 
 
 def _units(

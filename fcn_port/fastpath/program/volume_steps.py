@@ -10,7 +10,7 @@ from ..flow import FlowStep
 from ..native.steps import NONE
 from .activation_steps import activation_of
 from .choice import KernelChoice
-from .convolution_steps import by_phases, one_group, window_of
+from .convolution_steps import by_phases, of_group
 from .places import BlobPlace
 from .task import NativeTask
 from .volumes import Depth, depth_phases, every_plane, of_plane, plane_steps
@@ -30,18 +30,15 @@ def of_volume(
     activation, slope = activation_of(operation)
     tasks = []
     for step in plane_steps(depth, x, y, added):
-        settings = {**window_of(kernel), "activation": activation if step.is_last else NONE}
-        parameters = slope if step.is_last else ()
+        now, parameters = (activation, slope) if step.is_last else (NONE, ())
         if kernel.name == "pool_max":
+            settings = {**kernel.settings, "activation": now}
             tasks.append(NativeTask("pool_max", step.x, step.y, step.z, Packed(), settings, parameters=parameters))
             continue
-        for group in range(kernel.groups):
-            at = (step.at, 0)
-            made = one_group(
-                operation, kernel, step.x, step.y, step.z, weights, settings, parameters, group, threads, at
-            )
-            last = made.weights if step.is_last else Packed(made.weights.kernels)
-            tasks.append(made._replace(weights=last))
+        places, at = (step.x, step.y, step.z), (step.at, 0)
+        for group, packed in enumerate(weights.of_groups(operation, kernel, step.x.size[1], threads=threads, at=at)):
+            used = packed if step.is_last else Packed(packed.kernels)
+            tasks.append(of_group(kernel, *places, used, threads, group=group, activation=now, slope=parameters))
     return tasks
 
 
@@ -54,11 +51,10 @@ def _deconvolution(
     tasks = []
     for phase in depth_phases(depth, x.shape[2], y.shape[2]):
         for step in plane_steps(phase.depth, x, every_plane(y, depth[1], phase.at), None):
-            settings = {**window_of(kernel), "activation": activation if step.is_last else NONE}
-            parameters = slope if step.is_last else ()
+            now, parameters = (activation, slope) if step.is_last else (NONE, ())
             made = by_phases(
-                operation, of_plane(params), kernel, step.x, step.y, weights, settings, parameters, threads, step.z,
-                phase.planes[step.at],
+                operation, of_plane(params), kernel, step.x, step.y, weights, threads, activation=now,
+                slope=parameters, z=step.z, plane=phase.planes[step.at],
             )  # fmt: skip
             tasks += made if step.is_last else [each._replace(weights=Packed(each.weights.kernels)) for each in made]
     return tasks

@@ -24,6 +24,7 @@ from ..native import build
 from ..native.division import up
 from ..native.memory import Floats, Slabs, address, let_go
 from ..native.packing import pack, packed_floats
+from .choice import KernelChoice
 from .kept_weights import KeptWeights
 from .phases import taps_of
 from .volumes import of_plane
@@ -58,6 +59,10 @@ class Packed:
         return found
 
 
+NO_GROUPS: tuple[None, tuple[Packed, ...]] = None, ()
+"""What is known of an operation that nobody has asked for yet."""
+
+
 class PackedWeights:
     """The learnable blobs of a net as they are now, by state dict key, and what was made of them."""
 
@@ -66,6 +71,7 @@ class PackedWeights:
         self._state, self._kept = state, kept
         self._new: dict[str, Packed] = {}
         self._packed: LRUCache[Packed] = LRUCache(MOST_KEPT)
+        self._groups: dict[tuple[Any, ...], tuple[KernelChoice | None, tuple[Packed, ...]]] = {}
         self._slabs = Slabs()
 
     def of(self, part: FlowLayer) -> list[Floats]:
@@ -95,6 +101,25 @@ class PackedWeights:
 
         return self._packed.get(key, make)
 
+    def of_groups(
+        self, operation: FlowStep, kernel: KernelChoice, channels: int, *, threads: int, at: tuple[int, ...] = (0, 0)
+    ) -> tuple[Packed, ...]:
+        """The weights of each of a kernel's groups for an operation of so many input channels; `at` as above.
+
+        Those that were asked for last are at hand: to look up each took a sixteenth of a plan's time.
+        """
+        key = operation.tops, channels, at
+        known, found = self._groups.get(key, NO_GROUPS)
+        if known is not kernel and known != kernel:
+            each = 1 if kernel.name == "depthwise" else channels // kernel.groups
+            window = each, *kernel.window
+            found = tuple([
+                self.packed(operation, kernel.name, window, group, threads=threads, at=at)
+                for group in range(kernel.groups)
+            ])  # fmt: skip
+            self._groups[key] = kernel, found
+        return found
+
     def _let_go(self, part: FlowLayer) -> None:
         """Leave the learnable blobs of a layer, which lie packed in memory now, to their file."""
         for key, _ in part.blobs:
@@ -111,7 +136,7 @@ class PackedWeights:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy packs its weights itself."""
-        return {**vars(self), "_new": {}, "_slabs": Slabs()}
+        return {**vars(self), "_new": {}, "_groups": {}, "_slabs": Slabs()}
 
     def _from_kept(self, name: str, operation: FlowStep, kernel: str, window: tuple[int, int, int]) -> Packed | None:
         """The kept weights of that name; None where there are none, or others than the C code will read."""
