@@ -8,7 +8,7 @@ from .affine import along_last_axis, own_statistics
 from .flow import Flow, FlowLayer, FlowStep, Tops, state_key
 from .operands import operand_kind
 from .pipeline import merge
-from .products import pads_before, plain_convolution, weighted
+from .products import pads_before, weighted
 from .read import read
 from .recurrences import Recurrence, inner_name, inner_values, recurrence
 
@@ -27,7 +27,6 @@ __all__ = [
     "operand_kind",
     "own_statistics",
     "pads_before",
-    "plain_convolution",
     "read",
     "recurrence",
     "state_key",

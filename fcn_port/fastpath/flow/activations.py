@@ -13,7 +13,6 @@ from converters.layers import activations, between, convolution, eltwise, neuron
 from .affine import own_statistics
 from .flow import Flow, FlowLayer, FlowStep
 from .operands import operand_kind
-from .products import weighted
 
 ACTIVATIONS = (
     neuron.ReLU, neuron.PReLU, neuron.BoundedReLU, neuron.Clip, neuron.ELU, neuron.Sigmoid, neuron.TanH, neuron.AbsVal,
@@ -67,5 +66,5 @@ def _takes(operation: FlowStep, part: FlowLayer) -> bool:
         or operand_kind(params) is not None
         or bool(operation.affine)
         or own_statistics(params) is not None
-        or (weighted(params) is not None and len(operation.main.bottoms) == 1)
+        or (operation.weighted is not None and len(operation.main.bottoms) == 1)
     )

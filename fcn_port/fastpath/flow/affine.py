@@ -17,7 +17,6 @@ from converters.layers import scale as scale_layers
 from converters.net import Layer, Shape
 
 from .flow import Flow, FlowLayer, FlowStep
-from .products import weighted
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -152,4 +151,4 @@ def _takes(operation: FlowStep) -> bool:
     main = operation.main
     if not operation.is_open or len(main.bottoms) != 1 or len(main.tops) != 1:
         return False
-    return bool(operation.affine) or weighted(main.params) is not None or own_statistics(main.params) is not None
+    return bool(operation.affine) or operation.weighted is not None or own_statistics(main.params) is not None

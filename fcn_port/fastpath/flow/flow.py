@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from converters.layers.convolution import Convolution
 from converters.net import Layer, Shape
+
+from .products import Weighted, weighted
 
 BlobKey = tuple[str, int]
 """The layer that owns a learnable blob, and the blob's position in it."""
@@ -69,6 +72,17 @@ class FlowStep:
     @cached_property
     def tops(self) -> tuple[str, ...]:
         return self.parts[-1].tops
+
+    @cached_property
+    def weighted(self) -> Weighted | None:
+        """The convolution, deconvolution or product that `main` is, its padding aside; None for any other layer."""
+        return weighted(self.main.params)
+
+    @cached_property
+    def convolution(self) -> Convolution | None:
+        """The convolution that `main` is, its padding aside; None for any other layer, a deconvolution too."""
+        found = self.weighted
+        return found if type(found) is Convolution else None
 
     @property
     def is_open(self) -> bool:

@@ -16,12 +16,6 @@ def weighted(params: Layer) -> Weighted | None:
     return found if type(found) in _WEIGHTED_TYPES else None  # type: ignore[return-value]
 
 
-def plain_convolution(params: Layer) -> convolution.Convolution | None:
-    """The convolution that a layer is, its padding aside; None for any other layer, a deconvolution too."""
-    found = weighted(params)
-    return found if type(found) is convolution.Convolution else None
-
-
 def pads_before(params: Layer, size: Pair) -> Pair:
     """The zeros above and to the left of a bottom of this size (h, w) that a convolution's first windows read."""
     if isinstance(params, padded.PaddedConvolution):

@@ -11,7 +11,6 @@ from dataclasses import replace
 from converters.layers import eltwise
 
 from .flow import Flow, FlowStep
-from .products import plain_convolution
 
 
 def merge_sums(flow: Flow) -> Flow:
@@ -38,7 +37,7 @@ def _maker(flow: Flow, operation: FlowStep) -> int | None:
     makers = sorted((flow.makers[name] for name in bottoms if name in flow.makers), reverse=True)
     for number in makers:
         made = flow.operations[number]
-        is_convolution = plain_convolution(made.main.params) is not None and len(made.main.bottoms) == 1
+        is_convolution = made.convolution is not None and len(made.main.bottoms) == 1
         if is_convolution and made.is_open and flow.only_reader(made.tops[0]):
             return number
     return None

@@ -74,7 +74,7 @@ class Bands:
 
         copies = {top: tuple((name, one(goal)) for name, goal in pairs) for top, pairs in places.copies.items()}
         values = {name: one(places.values[name]) for name in names}
-        return BlobPlaces(values, places.buffers, copies, places.views)
+        return replace(places, values=values, copies=copies)
 
 
 def floats_of(buffers: Sequence[int], bands: Sequence[Bands], places: BlobPlaces) -> list[int]:

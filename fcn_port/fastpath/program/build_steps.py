@@ -19,7 +19,7 @@ from converters.layers import (
 )
 from converters.net import Layer
 
-from ..flow import FlowStep, along_last_axis, operand_kind, own_statistics, plain_convolution
+from ..flow import FlowStep, along_last_axis, operand_kind, own_statistics
 from ..native.division import (
     SPARE,
     divide_channels,
@@ -48,7 +48,7 @@ def tasks_of(
 ) -> list[NativeTask]:
     """The steps that an operation takes."""
     x, y = places[operation.bottoms[0]], places[operation.tops[0]]
-    if kernel.depth is None and plain_convolution(operation.main.params) is not None:
+    if kernel.depth is None and operation.convolution is not None:
         return _convolution(operation, kernel, places, weights, threads)
     sources = sources_of(operation, [x], [y]) if kernel.name == "move" else None
     if sources is not None:

@@ -7,7 +7,7 @@ from math import prod
 
 from converters.net import Shape
 
-from ..flow import Flow, FlowStep, Tops, plain_convolution
+from ..flow import Flow, FlowStep, Tops
 from .choice import Decision, KernelChoice, UsualKernel
 from .kernels import choose
 from .places import is_concatenation, place_values, view_of
@@ -55,7 +55,7 @@ def as_usual(
     """The kernels of convolutions among these decisions for values of these shapes, as other sizes are told of them."""
     return {
         operation.tops: UsualKernel(each, prod(shapes[operation.tops[0]])) for operation, each in found
-        if isinstance(each, KernelChoice) and plain_convolution(operation.main.params) is not None
+        if isinstance(each, KernelChoice) and operation.convolution is not None
     }  # fmt: skip
 
 

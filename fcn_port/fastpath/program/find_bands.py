@@ -8,7 +8,7 @@ from math import prod
 
 from converters.layers import convolution, pooling
 
-from ..flow import Flow, FlowStep, Tops, weighted
+from ..flow import Flow, FlowStep, Tops
 from ..points import FORMS
 from .bands import IN_PLACE, Bands, Choices, HeldRows, reach
 from .choice import KernelChoice
@@ -137,7 +137,7 @@ def _goes_by_rows(operation: FlowStep, kernels: Choices, places: BlobPlaces) -> 
 
 
 def _kernel_bytes(operation: FlowStep, kernel: KernelChoice) -> int:
-    if not isinstance(weighted(operation.main.params), convolution.Convolution):
+    if not isinstance(operation.weighted, convolution.Convolution):
         return 0
     count = sum(prod(shape) for _, shape in operation.main.blobs[:1])
     if kernel.name in FORMS:

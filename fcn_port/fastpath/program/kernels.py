@@ -29,7 +29,6 @@ from ..flow import (
     operand_kind,
     own_statistics,
     pads_before,
-    plain_convolution,
     recurrence,
 )
 from ..native.division import groups_of
@@ -57,7 +56,7 @@ def choose(
     params = operation.main.params
     if len(operation.tops) != 1 and type(params) is not pooling.Pooling:
         return NoKernel(f"{len(operation.tops)} tops")
-    found = plain_convolution(params)
+    found = operation.convolution
     if found is not None and all(place.is_image for place in (*bottoms, *tops)):
         without = SPACIOUS if sparing else (*LEAN, *(["strassen_2"] if chained else []))
         return quickest_convolution(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from converters.layers import between, concat, crop, inner_product, lrn, padded, pooling, reshape, tensor, upsample
 from converters.net import Shape
 
-from ..flow import Flow, FlowStep, inner_values, weighted
+from ..flow import Flow, FlowStep, Tops, inner_values
 
 OF_IMAGES = pooling.Pooling, padded.PaddedPooling, upsample.Upsample, lrn.LRN
 """Types without weights whose kernels are for images."""
@@ -133,13 +133,15 @@ def as_rows(*places: BlobPlace) -> list[BlobPlace] | None:
 class BlobPlaces:
     """The place of every value, the floats of each buffer, and the (value, place) that have to be copied.
 
-    `views` are the tops that lie in a bottom's place, so that nothing is done for them.
+    `views` are the tops that lie in a bottom's place, so that nothing is done for them; `inner` the values that
+    operations keep to themselves, by their tops.
     """
 
     values: Mapping[str, BlobPlace]
     buffers: tuple[int, ...]
     copies: Mapping[str, tuple[tuple[str, BlobPlace], ...]]
     views: frozenset[str]
+    inner: Mapping[Tops, tuple[str, ...]]
 
 
 def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
@@ -159,7 +161,7 @@ def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
 
     for value in flow.inputs:
         place(value)
-    copies, views = {}, set[str]()
+    copies, views, inner = {}, set[str](), dict[Tops, tuple[str, ...]]()
     wanting = [wants_images(operation) for operation in flow.operations]
     of_images = {name for operation in compress(flow.operations, wanting) for name in operation.bottoms}
     for operation, wants in zip(flow.operations, wanting, strict=True):
@@ -170,14 +172,16 @@ def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
             placed.update(zip(operation.tops, found, strict=True))
             views.update(operation.tops)
             continue
-        for name, shape in inner_values(operation, shapes).items():
+        if own := inner_values(operation, shapes):
+            inner[operation.tops] = tuple(own)
+        for name, shape in own.items():
             placed[name] = dense(len(buffers), shape)
             buffers.append(floats_of(placed[name]))
         for top in operation.tops:
             place(top, placed[operation.bottoms[0]] if operation.bottoms and not wants else None)
         if is_concatenation(operation, shapes):
             copies[operation.tops[0]] = tuple(_copies(operation, placed, shapes))
-    return BlobPlaces(placed, tuple(buffers), copies, frozenset(views))
+    return BlobPlaces(placed, tuple(buffers), copies, frozenset(views), inner)
 
 
 def wants_images(operation: FlowStep) -> bool:
@@ -187,7 +191,7 @@ def wants_images(operation: FlowStep) -> bool:
         return not params.nhwc
     if type(params) is inner_product.InnerProduct and params.axis != 1:
         return False
-    return weighted(params) is not None or type(params) in OF_IMAGES
+    return operation.weighted is not None or type(params) in OF_IMAGES
 
 
 def is_concatenation(operation: FlowStep, shapes: Mapping[str, Shape]) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from converters.layers import pooling
 from converters.net import Shape
 
-from ..flow import Flow, FlowStep, Tops, inner_values, weighted
+from ..flow import Flow, FlowStep, Tops
 from ..lru_cache import LRUCache
 from ..native.kept import KeptMemory
 from ..native.memory import Floats, address
@@ -271,9 +271,9 @@ class ArenaPlan:
 
     def _lives(self) -> list[tuple[int, int]]:
         """The first and the last operation that needs each buffer."""
-        values, end = self.places.values, len(self.flow.operations)
+        values, inner, end = self.places.values, self.places.inner, len(self.flow.operations)
         first, last = dict[int, int](), dict[int, int]()
-        steps = ((*each.bottoms, *each.tops, *inner_values(each, self.shapes)) for each in self.flow.operations)
+        steps = ((*each.bottoms, *each.tops, *inner.get(each.tops, ())) for each in self.flow.operations)
         for index, names in enumerate((self.flow.inputs, *steps, self.flow.outputs.values()), -1):
             for name in names:
                 buffer = values[name].buffer
@@ -370,7 +370,7 @@ class ArenaPlan:
         return {name: self._value(value, found, arena) for name, value in self.flow.outputs.items()}
 
     def _plan_behind(self, rest: Flow, shapes: Mapping[str, Shape]) -> ArenaPlan | None:
-        if all(weighted(operation.main.params) is None for operation in rest.operations):
+        if all(operation.weighted is None for operation in rest.operations):
             return None
         winograd, prefer, sparing, usual = self._ways
         with suppress(ValueError):

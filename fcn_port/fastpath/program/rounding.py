@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..flow import Flow, FlowStep, plain_convolution, weighted
+from ..flow import Flow, FlowStep
 
 SHORT = 3
 """Layers with weights, from an input to an output, up to which each is to round as little as the net does."""
@@ -80,26 +80,26 @@ def chained(flow: Flow) -> frozenset[str]:
 
 
 def _filters(operation: FlowStep, *sides: int) -> bool:
-    params = plain_convolution(operation.main.params)
+    params = operation.convolution
     if params is None or params.group > 1 or set(params.stride) != {1}:
         return False
     return params.kernel in [(side, side) for side in sides]
 
 
 def _gathers(operation: FlowStep) -> bool:
-    params = plain_convolution(operation.main.params)
+    params = operation.convolution
     return operation.main.type in ("Pooling", "Concat") or (params is not None and set(params.stride) != {1})
 
 
 def _mixes_channels(operation: FlowStep) -> bool:
-    params = plain_convolution(operation.main.params)
+    params = operation.convolution
     if params is None or params.group > 1 or operation.addend is not None:
         return False
     return set(params.kernel) == {1} and params.num_output >= WIDE
 
 
 def _weight(operation: FlowStep) -> int:
-    return int(weighted(operation.main.params) is not None)
+    return int(operation.weighted is not None)
 
 
 def _least(behind: Mapping[str, int], operation: FlowStep) -> int:

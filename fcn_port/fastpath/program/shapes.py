@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from converters.layers import convolution
 from converters.net import Shape
 
-from ..flow import Flow, FlowLayer, FlowStep, own_statistics, recurrence, weighted
+from ..flow import Flow, FlowLayer, FlowStep, own_statistics, recurrence
 
 
 def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -39,7 +39,7 @@ def _change_no_shape(operation: FlowStep, shapes: Mapping[str, Shape]) -> bool:
     Half of the layers of a net are such; asking each of them took a tenth of the time that a plan takes. SegNet's BN
     makes images of what has fewer axes.
     """
-    params, addend = weighted(operation.main.params), operation.addend
+    params, addend = operation.weighted, operation.addend
     if not isinstance(params, convolution.Convolution) or params.axis != 1 or len(shapes[operation.main.tops[0]]) < 4:
         return False
     return addend is None or shapes[addend] == shapes[operation.main.tops[0]]

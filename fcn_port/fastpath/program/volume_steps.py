@@ -35,10 +35,13 @@ def of_volume(
             settings = {**kernel.settings, "activation": now}
             tasks.append(NativeTask("pool_max", step.x, step.y, step.z, Packed(), settings, parameters=parameters))
             continue
-        places, at = (step.x, step.y, step.z), (step.at, 0)
-        for group, packed in enumerate(weights.of_groups(operation, kernel, step.x.size[1], threads=threads, at=at)):
+        packed_now = weights.of_groups(operation, kernel, step.x.size[1], threads=threads, at=(step.at, 0))
+        for group, packed in enumerate(packed_now):
             used = packed if step.is_last else Packed(packed.kernels)
-            tasks.append(of_group(kernel, *places, used, threads, group=group, activation=now, slope=parameters))
+            made = of_group(
+                kernel, step.x, step.y, step.z, used, threads, group=group, activation=now, slope=parameters
+            )
+            tasks.append(made)
     return tasks
 
 

@@ -254,7 +254,7 @@ class PackedWeights:
 
 def _sizes(operation: FlowStep, kernel: str, window: tuple[int, int, int]) -> tuple[int, int, int]:
     """The floats of kernels, bias and slopes of an operation, 0 for what it has not."""
-    params = weighted(operation.main.params)
+    params = operation.weighted
     assert params is not None
     groups = 1 if kernel == "depthwise" else _groups(operation, window[0])
     count, length = params.num_output // groups, window[0] * window[1] * window[2]
@@ -266,7 +266,7 @@ def _sizes(operation: FlowStep, kernel: str, window: tuple[int, int, int]) -> tu
 
 def _groups(operation: FlowStep, channels: int) -> int:
     """The groups of an operation whose products go over so many input channels each."""
-    params = weighted(operation.main.params)
+    params = operation.weighted
     if not isinstance(params, convolution.Convolution):
         return 1
     (_, (outer, inner, *_)), *_ = operation.main.blobs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..flow import FlowStep, weighted
+from ..flow import FlowStep
 from .choice import KernelChoice
 
 ENDINGS = {"small": ", small tiles", "pieces": ", in pieces", "lean": ", kernels as they are"}
@@ -37,7 +37,7 @@ def in_words(operation: FlowStep, kernel: KernelChoice) -> str:
 
 
 def _groups(operation: FlowStep, kernel: KernelChoice) -> str:
-    count = getattr(weighted(operation.main.params), "group", 1)
+    count = getattr(operation.weighted, "group", 1)
     if count == 1 or kernel.name == "depthwise":
         return ""
     return f" in {count} groups" + (f", {count // kernel.groups} at a time" if count > kernel.groups else "")
