@@ -69,16 +69,8 @@ class Windows:
         return kernel, stride, pad, dilation
 
     def shrink(self, size: Sequence[int]) -> tuple[int, ...]:
-        """The spatial size after a convolution.
-
-        A kernel that is longer than the padded blob by less than a stride lands once, as C++ divides towards 0
-        (conv_layer.cpp, compute_output_shape).
-        """
-        places = []
-        for x, k, s, p, d in zip(size, *self.along(len(size)), strict=True):
-            room = _room(x, k, p, d)
-            places.append(room // s + 1 if room >= 0 else 1 - -room // s)
-        return tuple(places)
+        """The spatial size after a convolution."""
+        return tuple(map(_places, size, *self.along(len(size))))
 
     def beyond(self, size: Sequence[int]) -> tuple[int, ...]:
         """The zeros behind the padded blob that the kernel reads along each axis where it is longer than that."""
@@ -95,6 +87,16 @@ class Windows:
 def _room(size: int, kernel: int, pad: int, dilation: int) -> int:
     """The places that a kernel can move by along an axis of a padded blob; below 0 where it is longer."""
     return size + 2 * pad - (dilation * (kernel - 1) + 1)
+
+
+def _places(size: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
+    """The places where a kernel lands along an axis.
+
+    One that is longer than the padded blob by less than a stride lands once, as C++ divides towards 0
+    (conv_layer.cpp, compute_output_shape).
+    """
+    room = _room(size, kernel, pad, dilation)
+    return room // stride + 1 if room >= 0 else 1 - -room // stride
 
 
 def _given(spec: LayerSpec, message: Any) -> int:

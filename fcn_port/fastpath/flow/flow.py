@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from converters.layers.convolution import Convolution
 from converters.net import Layer, Shape
 
+from ..copies import CopiedAtOnce
 from .products import Weighted, weighted
 
 BlobKey = tuple[str, int]
@@ -26,7 +26,7 @@ def state_key(key: BlobKey) -> str:
 
 
 @dataclass(frozen=True)
-class FlowLayer:
+class FlowLayer(CopiedAtOnce):
     """One layer as the definition has it; `bottoms` and `tops` name values.
 
     `blobs` are the keys of its learnable blobs, and their shapes here: layers may share one, each in its own shape.
@@ -42,13 +42,17 @@ class FlowLayer:
 
     def check_weights(self, bottoms: Sequence[Shape]) -> None:
         """ValueError where bottoms of these shapes need learnable blobs of other shapes, as behind a Flatten."""
-        needed, own = self.params.blob_shapes(bottoms), tuple([shape for _, shape in self.blobs])
-        if needed != own:
-            raise ValueError(f"{self.place} would need blobs {needed}; it has {own}")
+        needed = self.params.blob_shapes(bottoms)
+        if needed != self._own:
+            raise ValueError(f"{self.place} would need blobs {needed}; it has {self._own}")
+
+    @cached_property
+    def _own(self) -> tuple[Shape, ...]:
+        return tuple(shape for _, shape in self.blobs)
 
 
 @dataclass(frozen=True)
-class FlowStep:
+class FlowStep(CopiedAtOnce):
     """Layers that are computed at once: `main`, factors and constants for each channel, a sum, an activation.
 
     `parts` are all of these layers in the order of the net; computing one after the other gives the same. `affine`
@@ -89,17 +93,13 @@ class FlowStep:
         """True where nothing has been merged behind the weights yet."""
         return self.addend is None and self.activation is None
 
-    def __getstate__(self) -> dict[str, Any]:
-        """A dictionary that nothing is added to while it is copied, as to the step's own when it is first used."""
-        return dict(vars(self))
-
     def followed_by(self, part: FlowLayer) -> FlowStep:
         """The operation with one more layer among its parts; the caller says what it stands for."""
         return replace(self, parts=(*self.parts, part))
 
 
 @dataclass(frozen=True)
-class Flow:
+class Flow(CopiedAtOnce):
     """Operations in order; `outputs` pair the name of a blob with the value that it has at the end."""
 
     inputs: tuple[str, ...]
@@ -115,10 +115,6 @@ class Flow:
     def makers(self) -> Mapping[str, int]:
         """The number of the operation that makes each value."""
         return {top: number for number, operation in enumerate(self.operations) for top in operation.tops}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A dictionary that nothing is added to while it is copied, as to the flow's own when it is first used."""
-        return dict(vars(self))
 
     def only_reader(self, value: str) -> bool:
         """True where a value is read once, and is no output."""

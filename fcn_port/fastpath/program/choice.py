@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+from ..copies import CopiedAtOnce
 from .volumes import Depth
 
 Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class KernelChoice:
+class KernelChoice(CopiedAtOnce):
     """A kernel by its name in the C code, with the window that it moves; `why` says what else was possible."""
 
     name: str
@@ -34,10 +34,6 @@ class KernelChoice:
             "dilation_h": self.dilation[0], "dilation_w": self.dilation[1],
             "top": self.pad[0], "left": self.pad[1],
         }  # fmt: skip
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A dictionary that nothing is added to while it is copied."""
-        return dict(vars(self))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from functools import cache
 from math import prod
 from operator import mul
 from typing import NamedTuple
@@ -161,13 +161,16 @@ def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
 
     for value in flow.inputs:
         place(value)
+
+    @cache
+    def read_as_images() -> set[str]:
+        return {name for operation in flow.operations if wants_images(operation) for name in operation.bottoms}
+
     copies, views, inner = {}, set[str](), dict[Tops, tuple[str, ...]]()
-    wanting = [wants_images(operation) for operation in flow.operations]
-    of_images = {name for operation in compress(flow.operations, wanting) for name in operation.bottoms}
-    for operation, wants in zip(flow.operations, wanting, strict=True):
+    for operation in flow.operations:
         found = view_of(operation, placed, shapes)
         if found is not None and all(
-            each.is_image for top, each in zip(operation.tops, found, strict=True) if top in of_images
+            each.is_image or top not in read_as_images() for top, each in zip(operation.tops, found, strict=True)
         ):
             placed.update(zip(operation.tops, found, strict=True))
             views.update(operation.tops)
@@ -177,10 +180,13 @@ def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
         for name, shape in own.items():
             placed[name] = dense(len(buffers), shape)
             buffers.append(floats_of(placed[name]))
+        like = placed[operation.bottoms[0]] if operation.bottoms else None
+        if like is not None and (like.is_image or wants_images(operation)):
+            like = None
         for top in operation.tops:
-            place(top, placed[operation.bottoms[0]] if operation.bottoms and not wants else None)
+            place(top, like)
         if is_concatenation(operation, shapes):
-            copies[operation.tops[0]] = tuple(_copies(operation, placed, shapes))
+            copies[operation.tops[0]] = tuple(_copies(operation, placed, shapes, inside))
     return BlobPlaces(placed, tuple(buffers), copies, frozenset(views), inner)
 
 
@@ -321,14 +327,16 @@ def _copies(
     operation: FlowStep,
     placed: Mapping[str, BlobPlace],
     shapes: Mapping[str, Shape],
+    inside: Mapping[str, tuple[str, int]],
 ) -> list[tuple[str, BlobPlace]]:
-    """The bottoms of a concatenation that lie elsewhere, with where they belong."""
+    """The bottoms of a concatenation that lie elsewhere than `inside` of it, with where they belong."""
     found, start = [], 0
     (top,), axis = operation.tops, axis_of(operation, shapes)
     for bottom in operation.bottoms:
-        goal = placed[top].narrow(axis, start, shapes[bottom][axis])
-        if placed[bottom] != goal:
-            found.append((bottom, goal))
+        if inside.get(bottom) != (top, start):
+            goal = placed[top].narrow(axis, start, shapes[bottom][axis])
+            if placed[bottom] != goal:
+                found.append((bottom, goal))
         start += shapes[bottom][axis]
     return found
 
@@ -342,9 +350,9 @@ def floats_of(place: BlobPlace) -> int:
 def dense(buffer: int, shape: Shape, like: BlobPlace | None = None) -> BlobPlace:
     """A place of its own: pixels, of volumes too, whose channels lie side by side, or values as PyTorch has them.
 
-    Where that is no order of the axes in which `like` lies, both being images, as behind a Permute, it is that order.
+    In the order of the axes in which `like`, which is no image, lies where it has as many, as behind a Permute.
     """
-    if len(shape) == 4 and like is not None and len(like.shape) == 4 and not like.is_image:
+    if len(shape) == 4 and like is not None and len(like.shape) == 4:
         order = sorted(range(4), key=lambda axis: -like.strides[axis])
         ordered = tuple(shape[axis] for axis in order)
         return BlobPlace(buffer, 0, ordered, _in_order(ordered)).permuted([order.index(axis) for axis in range(4)])

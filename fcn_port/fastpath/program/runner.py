@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from converters.net import Shape
 
+from ..copies import CopiedAtOnce
 from ..flow import Flow, Tops
 from ..lru_cache import LRUCache
 from ..native.kept import KeptMemory
@@ -34,7 +35,7 @@ ALONE_BYTES = 24 << 20
 each step. Larger ones do not fit into a cache that processors share: VGG-16 gained nothing when it had 29 MB."""
 
 
-class Runner:
+class Runner(CopiedAtOnce):
     """Passes over a flow with these weights, by state dict key, for inputs of any size; threads may share it."""
 
     def __init__(
@@ -86,10 +87,6 @@ class Runner:
         if self._sparing_all:
             return frozenset(operation.tops for operation in self.flow.operations)
         return frozenset() if self._own is None else spared(self.flow, of_one(self._own))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A dictionary that nothing is added to while it is copied."""
-        return dict(vars(self))
 
     def run(self, inputs: Mapping[str, Floats], threads: int) -> dict[str, Floats]:
         """The outputs, arrays of their own; inputs are in the flow's order."""

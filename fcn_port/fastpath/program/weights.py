@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from converters.layers import convolution, inner_product, neuron
 from converters.net import Layer
 
+from ..copies import CopiedAtOnce
 from ..flow import FlowLayer, FlowStep, state_key, weighted
 from ..flow.affine import affine_of, constant_parts, in_single
 from ..lru_cache import LRUCache
@@ -33,7 +34,7 @@ MOST_KEPT = 1 << 20
 
 
 @dataclass(frozen=True)
-class Packed:
+class Packed(CopiedAtOnce):
     """The weights that a step reads beside blobs; None where it does not."""
 
     kernels: Floats | None = None
@@ -54,7 +55,7 @@ class Packed:
 
     def __getstate__(self) -> dict[str, Any]:
         """Those of a copy are others."""
-        found = dict(vars(self))
+        found = super().__getstate__()
         found.pop("addresses", None)
         return found
 
