@@ -247,7 +247,7 @@ def _to_planes(task: NativeTask) -> NativeTask:
     """The same step for outputs whose columns, not channels, lie side by side."""
     _, c, h, w = task.y.shape
     y = task.y._replace(strides=(c * h * w, h * w, w, 1))
-    return task._replace(y=y, settings={**task.settings, "group": h * w})
+    return task._replace(y=y, settings=task.settings._replace(group=h * w))
 
 
 def _case(task: NativeTask, threads: int) -> bytes:

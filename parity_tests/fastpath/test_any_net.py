@@ -353,7 +353,7 @@ def _other_pooling(task: build_steps.NativeTask) -> build_steps.NativeTask:
 
 def _other_dilation(task: build_steps.NativeTask) -> build_steps.NativeTask:
     is_filtering = task.kind == "winograd_3"
-    return task._replace(settings={**task.settings, "dilation_w": 2}) if is_filtering else task
+    return task._replace(settings=task.settings._replace(dilation_w=2)) if is_filtering else task
 
 
 @pytest.mark.parametrize("other", [_other_pooling, _other_dilation])

@@ -37,7 +37,7 @@ def steps_of(net: FastNet, x: Tensor) -> list[int]:
     """The stretch of each product."""
     net.state()
     tasks = [task for each in net.program({"data": tuple(x.shape)}).planned for task in each.tasks or ()]
-    return [task.settings["stretch"] for task in tasks if task.kind == "product"]
+    return [task.settings.stretch for task in tasks if task.kind == "product"]
 
 
 def example(name: str) -> tuple[CaffeNet, Tensor]:
@@ -70,7 +70,7 @@ def test_rows_over_time_likewise() -> None:
     """A recurrent layer's products, whose steps are made elsewhere."""
     x, y = BlobPlace(0, 0, (24, 4096, 1, 1), (4096, 1, 1, 1)), BlobPlace(1, 0, (24, 1024, 1, 1), (1024, 1, 1, 1))
     task = over_time._product(x, y, None, Packed(), 1)
-    assert task.settings["stretch"] == division.STRETCH
+    assert task.settings.stretch == division.STRETCH
 
 
 @pytest.mark.parametrize(

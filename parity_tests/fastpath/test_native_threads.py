@@ -111,7 +111,7 @@ def test_threads_that_share_kernels_out(channels: int, features: int, side: int,
     """)))  # fmt: skip
     inputs = {"x": torch.randn(1, channels, 7, 9, generator=torch.Generator().manual_seed(2))}
     plan = plan_of(net, inputs, THREADS, prefer)
-    assert [task.settings[setting] for task in plan.planned[0].tasks or ()] == [1], "no layer of this kind"
+    assert [getattr(task.settings, setting) for task in plan.planned[0].tasks or ()] == [1], "no layer of this kind"
     check(net, inputs, prefer)
 
 
@@ -120,7 +120,7 @@ def test_threads_that_share_tiles(prefer: str) -> None:
     net = filled(CaffeNet(parse_prototxt(WIDE)))
     inputs = {"x": torch.randn(1, 320, 7, 9, generator=torch.Generator().manual_seed(1))}
     plan = plan_of(net, inputs, THREADS, prefer)
-    assert [task.settings["shared"] for task in plan.planned[0].tasks or ()] == [1], "no layer of this kind"
+    assert [task.settings.shared for task in plan.planned[0].tasks or ()] == [1], "no layer of this kind"
     check(net, inputs, prefer)
 
 

@@ -86,8 +86,8 @@ def test_panels_that_a_point_s_tiles_are_multiplied_with_in_turn(
             task for each in runner.program({"x": (1, channels, 41, 41)}, threads).planned
             for task in each.tasks or () if task.kind == "winograd_3"
         )  # fmt: skip
-        assert step.settings["stretch"] <= count
-        found.append((step.settings["stretch"], runner.run(x, threads)["c0"].tobytes()))
+        assert step.settings.stretch <= count
+        found.append((step.settings.stretch, runner.run(x, threads)["c0"].tobytes()))
     assert found[0][1] == found[1][1] and (features < 100 or threads > 1 or found[1][0] > found[0][0])
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from converters.layers import pooling
 
+from ..program.choice import KernelChoice
 from ..program.places import BlobPlace
 from ..program.task import NativeTask
 from ..program.weights import Packed
@@ -28,10 +29,6 @@ class NativePool:
 
     def tasks(self, x: BlobPlace, y: BlobPlace, *, pad: Pair | None = None, threads: int) -> list[NativeTask]:
         """The step that writes y, from windows of which the first begins `pad` rows and columns before x."""
-        (height, width), (down, right) = self._params.kernel, self._params.stride
-        top, left = self._params.pad if pad is None else pad
-        settings = {
-            "kernel_h": height, "kernel_w": width, "stride_h": down, "stride_w": right, "top": top, "left": left,
-            "dilation_h": 1, "dilation_w": 1, "activation": NONE,
-        }  # fmt: skip
-        return [NativeTask("pool_max", x, y, None, Packed(), settings)]
+        pad = self._params.pad if pad is None else pad
+        kernel = KernelChoice("pool_max", self._params.kernel, self._params.stride, pad)
+        return [NativeTask("pool_max", x, y, None, Packed(), kernel.settings(NONE))]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import ctypes
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from .build import library
 
@@ -38,18 +39,30 @@ class NativeBlob(ctypes.Structure):
 
 
 SIZES = "images", "in_h", "in_w", "in_channels", "h", "w", "channels"
-SETTINGS = (
-    "kernel_h", "kernel_w", "stride_h", "stride_w", "top", "left", "dilation_h", "dilation_w",
-    "activation", "block", "group", "shared", "stretch",
-)  # fmt: skip
 SCRATCH = "common", "scratch", "scratch_apart"
-"""Whole numbers of a step in the order of the C code: those that each has, those that are 0 where a kind does without
-them, and those of scratch, which each has."""
+"""Whole numbers that each step has, in the order of the C code: before its settings, and behind them."""
 NO_BLOB = (0, 0, 0, 0)
 """For what a step does not read."""
-_NO_SETTINGS = dict.fromkeys(SETTINGS, 0)
 _MORE = [(0.0,) * (4 - given) for given in range(5)]
 """The parameters that there are not, by how many there are."""
+
+
+class StepSettings(NamedTuple):
+    """The window, the activation and the division of a step in the order of the C code; 0 where a kind has none."""
+
+    kernel_h: int = 0
+    kernel_w: int = 0
+    stride_h: int = 0
+    stride_w: int = 0
+    top: int = 0
+    left: int = 0
+    dilation_h: int = 0
+    dilation_w: int = 0
+    activation: int = NONE
+    block: int = 0
+    group: int = 0
+    shared: int = 0
+    stretch: int = 0
 
 
 class NativeStep(ctypes.Structure):
@@ -59,26 +72,24 @@ class NativeStep(ctypes.Structure):
         ("kind", ctypes.c_int64),
         *((name, NativeBlob) for name in ("x", "y", "z")),
         *((name, ctypes.c_void_p) for name in ("kernels", "bias", "slopes")),
-        *((name, ctypes.c_int64) for name in (*SIZES, *SETTINGS, *SCRATCH)),
+        *((name, ctypes.c_int64) for name in (*SIZES, *StepSettings._fields, *SCRATCH)),
         ("parameters", ctypes.c_double * 4),
     )
 
 
-_STEP = struct.Struct(f"=q{3 * len(NO_BLOB)}q3q{len(SIZES) + len(SETTINGS) + len(SCRATCH)}q4d")
+_STEP = struct.Struct(f"=q{3 * len(NO_BLOB)}q3q{len(SIZES) + len(StepSettings._fields) + len(SCRATCH)}q4d")
 assert _STEP.size == ctypes.sizeof(NativeStep)
 
 
 def native_step(
-    kind: int, blobs: Sequence[tuple[int, ...]], pointers: Sequence[int], sizes: Sequence[int],
-    settings: Mapping[str, int], scratch: Sequence[int], parameters: Sequence[float],
+    kind: int, blobs: Sequence[int], pointers: Sequence[int], sizes: Sequence[int],
+    settings: StepSettings, scratch: Sequence[int], parameters: Sequence[float],
 ) -> bytes:  # fmt: skip
-    """A NativeStep's bytes: x, y and z, kernels, bias and slopes, SIZES, SETTINGS or 0, SCRATCH, up to four parameters.
+    """A NativeStep's bytes: places of x, y and z, kernels, bias and slopes, SIZES, settings, SCRATCH, and parameters.
 
     A plan of a small net has a tenth of its time in making steps, twice as much field by field.
     """
-    x, y, z = blobs
-    numbers = {**_NO_SETTINGS, **settings}.values()
-    return _STEP.pack(kind, *x, *y, *z, *pointers, *sizes, *numbers, *scratch, *parameters, *_MORE[len(parameters)])
+    return _STEP.pack(kind, *blobs, *pointers, *sizes, *settings, *scratch, *parameters, *_MORE[len(parameters)])
 
 
 class NativeSteps:

@@ -17,7 +17,7 @@ from ..program.places import BlobPlace, dense, floats_of
 from ..program.task import NativeTask
 from ..program.weights import Packed
 from .memory import Floats, address, empty
-from .steps import COLOURS, COUNTERS, NONE, NativeSteps, interleave
+from .steps import COLOURS, COUNTERS, NativeSteps, StepSettings, interleave
 
 Outside = Mapping[int, Floats]
 """The memory of buffers that lie outside of the arena."""
@@ -72,7 +72,7 @@ class Tape:
 
     def copy(self, x: BlobPlace, y: BlobPlace, *, added: BlobPlace | None = None) -> None:
         """Write x to y, or the sum of two blobs."""
-        self.add(NativeTask("pointwise", x, y, added, Packed(), {"activation": NONE}))
+        self.add(NativeTask("pointwise", x, y, added, Packed(), StepSettings()))
 
     def _uses(self, number: int, *places: BlobPlace) -> None:
         for place in places:

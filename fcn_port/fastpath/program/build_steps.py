@@ -24,9 +24,7 @@ from ..native.division import (
     SPARE,
     divide_channels,
 )
-from ..native.steps import (
-    NONE,
-)
+from ..native.steps import StepSettings
 from .activation_steps import activation_of
 from .choice import KernelChoice
 from .convolution_steps import by_phases, of_group
@@ -47,9 +45,9 @@ def tasks_of(
     operation: FlowStep, kernel: KernelChoice, places: Mapping[str, BlobPlace], weights: PackedWeights, threads: int
 ) -> list[NativeTask]:
     """The steps that an operation takes."""
-    x, y = places[operation.bottoms[0]], places[operation.tops[0]]
     if kernel.depth is None and operation.convolution is not None:
         return _convolution(operation, kernel, places, weights, threads)
+    x, y = places[operation.bottoms[0]], places[operation.tops[0]]
     sources = sources_of(operation, [x], [y]) if kernel.name == "move" else None
     if sources is not None:
         return [move(sources, x, y)]
@@ -68,7 +66,7 @@ def tasks_of(
     x, y = places[operation.bottoms[0]], places[operation.tops[0]]
     z = None if operation.addend is None else places[operation.addend]
     activation, slope = activation_of(operation)
-    settings = {"activation": activation}
+    settings = StepSettings(activation=activation)
     params = operation.main.params
     if type(params) is eltwise.Eltwise:
         return _of_blobs(operation, params, places, weights, settings, slope)
@@ -76,14 +74,14 @@ def tasks_of(
         return _of_operands(operation, places, weights, settings, slope)
     if kernel.name == "pointwise":
         return [_pointwise(x, y, z, weights.constants(operation, y.size[1]), settings, slope)]
-    settings |= kernel.settings
+    settings = kernel.settings(activation)
     if kernel.name in ("pool_max", "pool_average", "pool_places", "unpool"):
         z = places[(*operation.tops, operation.bottoms[-1])[1]] if kernel.name in ("pool_places", "unpool") else None
-        return [NativeTask(kernel.name, x, y, z, Packed(), {**settings, **_divisor(params, kernel, x)})]
+        return [NativeTask(kernel.name, x, y, z, Packed(), settings._replace(**_divisor(params, kernel, x)))]
     if kernel.name == "softmax":
         return [NativeTask("softmax", x, y, None, Packed(), settings, scratch=y.size[1] + 2 * SPARE)]
     if isinstance(params, softmax.ArgMax):
-        return [NativeTask("largest", x, y, None, Packed(), {**settings, "shared": int(params.out_max_val)})]
+        return [NativeTask("largest", x, y, None, Packed(), settings._replace(shared=int(params.out_max_val)))]
     if kernel.name in NORMS:
         return [_norm(operation, x, y, weights, settings, slope, threads)]
     assert isinstance(params, convolution.Deconvolution)
@@ -104,7 +102,7 @@ def _convolution(
 
 
 def _pointwise(
-    x: BlobPlace, y: BlobPlace, z: BlobPlace | None, packed: Packed, settings: Mapping[str, int],
+    x: BlobPlace, y: BlobPlace, z: BlobPlace | None, packed: Packed, settings: StepSettings,
     parameters: tuple[float, ...] = (),
 ) -> NativeTask:  # fmt: skip
     rows = as_rows(x, y, z or y) if packed.is_empty else None
@@ -123,7 +121,7 @@ def _between(
     pixels = np.concatenate([each for way in ways for each in (way.first, way.second)]).astype(np.int32)
     table = np.concatenate([pixels.view(np.float32), *(way.share for way in ways)])
     activation, slope = activation_of(operation)
-    settings = {"activation": activation, "shared": int(params.by_difference)}
+    settings = StepSettings(activation=activation, shared=int(params.by_difference))
     slopes = weights.constants(operation, y.size[1]).slopes
     return NativeTask("resample", x, y, None, Packed(table, None, slopes), settings, parameters=slope)
 
@@ -139,7 +137,7 @@ def _product(
 
 
 def _norm(
-    operation: FlowStep, x: BlobPlace, y: BlobPlace, weights: PackedWeights, settings: Mapping[str, int],
+    operation: FlowStep, x: BlobPlace, y: BlobPlace, weights: PackedWeights, settings: StepSettings,
     slope: tuple[float, ...], threads: int,
 ) -> NativeTask:  # fmt: skip
     """A layer that divides numbers by what it knows of others: LRN, Normalize, and those with their own statistics."""
@@ -150,13 +148,13 @@ def _norm(
         scratch = 0 if params.within_channel else channels + 2 * params.local_size + 64
         return NativeTask(kind, x, y, None, Packed(), settings, scratch=scratch, parameters=numbers)
     if isinstance(params, normalize.Normalize):
-        now = {**settings, "shared": int(params.across_spatial)}
+        now = settings._replace(shared=int(params.across_spatial))
         return NativeTask("unit", x, y, None, weights.factors(operation, channels), now, parameters=(params.eps,))
     own = own_statistics(params)
     assert own is not None
     each = 1 if own.by_image else images
     block = divide_channels(channels, sets=images // each, threads=threads)
-    now = {**settings, "shared": int(own.after_root), "group": each, "block": block}
+    now = settings._replace(shared=int(own.after_root), group=each, block=block)
     slope = (*slope, 0.0, 0.0, 0.0)[:3]
     packed = weights.constants(operation, channels)
     return NativeTask("standardize", x, y, None, packed, now, parameters=(*slope, own.eps))
@@ -173,12 +171,12 @@ def _divisor(params: Layer, kernel: KernelChoice, x: BlobPlace) -> Mapping[str, 
 def copies_of(pairs: Iterable[tuple[BlobPlace, BlobPlace]]) -> list[NativeTask]:
     """The steps that copy one place's values to another one, both `as_images`."""
     images = (as_images(*pair) or list(pair) for pair in pairs)
-    return [_pointwise(x, y, None, Packed(), {"activation": NONE}) for x, y in images]
+    return [_pointwise(x, y, None, Packed(), StepSettings()) for x, y in images]
 
 
 def _of_blobs(
     operation: FlowStep, params: eltwise.Eltwise, places: Mapping[str, BlobPlace], weights: PackedWeights,
-    settings: Mapping[str, int], parameters: tuple[float, ...],
+    settings: StepSettings, parameters: tuple[float, ...],
 ) -> list[NativeTask]:  # fmt: skip
     """A sum of values times their coefficients, a product or a maximum: two in the first step, then one more."""
     y, terms = places[operation.tops[0]], list(zip(operation.main.bottoms, params.coefficients, strict=True))
@@ -193,7 +191,7 @@ def _of_blobs(
     for number, (name, coefficient) in enumerate(terms, 1):
         is_last = number == len(terms)
         factor = weights.coefficient(coefficient, y.size[1]) if is_sum else None
-        now = {**(settings if is_last else {"activation": NONE}), "shared": OF_BLOBS.index(params.operation)}
+        now = (settings if is_last else StepSettings())._replace(shared=OF_BLOBS.index(params.operation))
         packed, last = Packed(factor, None, slopes if is_last else None), parameters if is_last else ()
         tasks.append(_pointwise(places[name], y, former, packed, now, last))
         former = y
@@ -201,7 +199,7 @@ def _of_blobs(
 
 
 def _of_operands(
-    operation: FlowStep, places: Mapping[str, BlobPlace], weights: PackedWeights, settings: Mapping[str, int],
+    operation: FlowStep, places: Mapping[str, BlobPlace], weights: PackedWeights, settings: StepSettings,
     parameters: tuple[float, ...],
 ) -> list[NativeTask]:  # fmt: skip
     """Two blobs or three, one of which may have one number for all pixels of a channel, one step after another."""
@@ -211,7 +209,7 @@ def _of_operands(
     slopes = weights.constants(operation, y.size[1]).slopes
 
     def step(x: BlobPlace, z: BlobPlace, kind: str, *, times: float = 1, last: bool = True) -> NativeTask:
-        now = {**(settings if last else {"activation": NONE}), "shared": OF_BLOBS.index(kind)}
+        now = (settings if last else StepSettings())._replace(shared=OF_BLOBS.index(kind))
         packed = Packed(weights.coefficient(times, y.size[1]), None, slopes if last else None)
         return _pointwise(x, y, z, packed, now, parameters if last else ())
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
-from ..copies import CopiedAtOnce
+from ..native.steps import StepSettings
 from .volumes import Depth
 
 Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class KernelChoice(CopiedAtOnce):
+class KernelChoice:
     """A kernel by its name in the C code, with the window that it moves; `why` says what else was possible."""
 
     name: str
@@ -25,15 +23,12 @@ class KernelChoice(CopiedAtOnce):
     depth: Depth | None = None
     """Kernel, stride, pad and dilation along the first of three axes; the rest is of each plane then."""
 
-    @cached_property
-    def settings(self) -> Mapping[str, int]:
-        """The window as step.h has it."""
-        return {
-            "kernel_h": self.window[0], "kernel_w": self.window[1],
-            "stride_h": self.stride[0], "stride_w": self.stride[1],
-            "dilation_h": self.dilation[0], "dilation_w": self.dilation[1],
-            "top": self.pad[0], "left": self.pad[1],
-        }  # fmt: skip
+    def settings(
+        self, activation: int, block: int = 0, group: int = 0, shared: int = 0, stretch: int = 0
+    ) -> StepSettings:  # fmt: skip
+        """Those of a step that moves this window."""
+        window = *self.window, *self.stride, *self.pad, *self.dilation
+        return StepSettings(*window, activation, block, group, shared, stretch)
 
 
 @dataclass(frozen=True)

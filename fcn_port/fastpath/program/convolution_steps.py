@@ -43,10 +43,7 @@ def of_group(
         x, y = _part(x, group, kernel.groups), _part(y, group, kernel.groups)
         z = z and _part(z, group, kernel.groups)
     cut = divide(kernel, x, y, threads)
-    settings = {
-        **kernel.settings, "activation": activation,
-        "block": cut.block, "group": cut.group, "shared": cut.shared, "stretch": cut.stretch,
-    }  # fmt: skip
+    settings = kernel.settings(activation, cut.block, cut.group, cut.shared, cut.stretch)
     return NativeTask(kernel.name, x, y, z, packed, settings, cut.scratch, cut.common, slope, cut.phases)
 
 

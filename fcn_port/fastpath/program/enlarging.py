@@ -11,7 +11,7 @@ from converters.layers import Deconvolution
 from ..flow import FlowStep
 from ..native.division import SPARE, up
 from ..native.memory import Floats
-from ..native.steps import NONE
+from ..native.steps import NONE, StepSettings
 from .places import BlobPlace
 from .task import NativeTask
 from .weights import Packed, PackedWeights
@@ -46,8 +46,5 @@ def enlarging_task(
     x: BlobPlace, y: BlobPlace, packed: Packed, window: Sequence[int], stride: Sequence[int], cut: Sequence[int]
 ) -> NativeTask:
     """The step that writes y, without the first `cut` rows and columns; planes or pixels, whatever its strides are."""
-    settings = {
-        "kernel_h": window[0], "kernel_w": window[1], "stride_h": stride[0], "stride_w": stride[1], "top": cut[0],
-        "left": cut[1], "activation": NONE, "block": ROWS, "group": y.strides[1],
-    }  # fmt: skip
+    settings = StepSettings(window[0], window[1], stride[0], stride[1], cut[0], cut[1], block=ROWS, group=y.strides[1])
     return NativeTask("upsample", x, y, None, packed, settings, up(y.size[3] + 2 * stride[1] + SPARE, 16))

@@ -19,6 +19,7 @@ from converters.net import Layer, Shape
 
 from ..flow import FlowStep
 from ..native.memory import Floats
+from ..native.steps import StepSettings
 from .places import LINE, BlobPlace, floats_of
 from .task import NativeTask
 from .weights import Packed
@@ -62,7 +63,7 @@ def move(sources: Sources, x: BlobPlace, y: BlobPlace) -> NativeTask:
     shape, strides = (1,) * rest + y.shape, (0,) * rest + y.strides
     whole = BlobPlace(y.buffer, y.offset, (shape[0], shape[3], shape[1], shape[2]), (strides[0], 1, *strides[1:3]))
     anywhere = BlobPlace(x.buffer, x.offset, (1, 1), (1, 1))
-    settings = {"group": strides[3], "block": max(1, min(LINE, shape[1] // BANDS))}
+    settings = StepSettings(group=strides[3], block=max(1, min(LINE, shape[1] // BANDS)))
     return NativeTask("move", anywhere, whole, None, Packed(sources.table()), settings)
 
 

@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from ..flow import FlowStep, Recurrence, inner_name, recurrence
-from ..native.steps import NONE, TANH
+from ..native.steps import NONE, TANH, StepSettings
 from .choice import KernelChoice
 from .convolution_steps import of_group
 from .places import BlobPlace, reshaped
@@ -115,7 +115,7 @@ def _units(
 ) -> NativeTask:  # fmt: skip
     """The steps over time."""
     shared = found.units * found.width * found.streams >= LEAST_SHARED
-    settings = {"activation": NONE, "group": found.gates, "block": int(shared), "shared": int(found.truth)}
+    settings = StepSettings(group=found.gates, block=int(shared), shared=int(found.truth))
     cells = found.streams * -(-found.units // VECTOR) * VECTOR
     packed = weights.of_units(operation, found.own, found.gates)
     phases = found.time if shared else 1

@@ -23,7 +23,7 @@ from ..flow import Flow, FlowStep, Tops
 from ..lru_cache import LRUCache
 from ..native.kept import KeptMemory
 from ..native.memory import Floats, address
-from ..native.steps import COLOURS, COUNTERS, NativeSteps
+from ..native.steps import COLOURS, COUNTERS, NativeSteps, StepSettings
 from .arena import APART, arrange
 from .bands import IN_PLACE, floats_of, lives_in, tasks_in
 from .bound import BoundPass
@@ -390,4 +390,4 @@ def _pixels_of(place: BlobPlace, outside: int) -> NativeTask:
     """The step that writes a picture, whose planes lie outside, to its place."""
     _, c, h, w = place.shape
     planes = BlobPlace(outside, 0, place.shape, (c * h * w, h * w, w, 1))
-    return NativeTask("pixels", planes, place, None, Packed(), {"block": PIXEL_ROWS})
+    return NativeTask("pixels", planes, place, None, Packed(), StepSettings(block=PIXEL_ROWS))

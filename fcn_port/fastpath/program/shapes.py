@@ -17,7 +17,8 @@ def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
         main, *others = operation.parts
         _add_tops(shapes, main)
         if others and _change_no_shape(operation, shapes):
-            shapes.update({top: shapes[main.tops[0]] for part in others for top in part.tops})
+            for part in others:
+                shapes.update(dict.fromkeys(part.tops, shapes[main.tops[0]]))
             continue
         for part in others:
             _add_tops(shapes, part)
@@ -29,8 +30,7 @@ def shapes_of(flow: Flow, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
 def _add_tops(shapes: dict[str, Shape], part: FlowLayer) -> None:
     bottoms = [shapes[name] for name in part.bottoms]
     part.check_weights(bottoms)
-    for top, shape in zip(part.tops, part.params.top_shapes(bottoms), strict=True):
-        shapes[top] = shape
+    shapes.update(zip(part.tops, part.params.top_shapes(bottoms), strict=True))
 
 
 def _change_no_shape(operation: FlowStep, shapes: Mapping[str, Shape]) -> bool:

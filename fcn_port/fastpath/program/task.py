@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..native.steps import KINDS, NO_BLOB, native_step
+from ..native.steps import KINDS, NO_BLOB, StepSettings, native_step
 from .places import BlobPlace
 from .weights import Packed
 
@@ -21,7 +21,7 @@ class NativeTask(NamedTuple):
     y: BlobPlace
     z: BlobPlace | None
     weights: Packed
-    settings: Mapping[str, int]
+    settings: StepSettings
     scratch: int = 0
     """Floats of scratch for each thread."""
     common: int = 0
@@ -31,12 +31,11 @@ class NativeTask(NamedTuple):
 
     def native(self, offsets: Sequence[int], scratch: int) -> bytes:
         """The step as C has it."""
-        n, c, h, w = self.y.size
-        _, in_c, in_h, in_w = self.x.size
-        blobs = [
-            NO_BLOB if each is None else (offsets[each.buffer] + each.offset, *each.steps)
-            for each in (self.x, self.y, self.z)
-        ]
+        x, y, z = self.x, self.y, self.z
+        n, c, h, w = y.size
+        _, in_c, in_h, in_w = x.size
+        added = NO_BLOB if z is None else (offsets[z.buffer] + z.offset, *z.steps)
+        blobs = offsets[x.buffer] + x.offset, *x.steps, offsets[y.buffer] + y.offset, *y.steps, *added
         return native_step(
             NUMBER_OF[self.kind], blobs, self.weights.addresses, (n, in_h, in_w, in_c, h, w, c), self.settings,
             (scratch, scratch + self.common, self.scratch), self.parameters,

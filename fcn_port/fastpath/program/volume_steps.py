@@ -32,7 +32,7 @@ def of_volume(
     for step in plane_steps(depth, x, y, added):
         now, parameters = (activation, slope) if step.is_last else (NONE, ())
         if kernel.name == "pool_max":
-            settings = {**kernel.settings, "activation": now}
+            settings = kernel.settings(now)
             tasks.append(NativeTask("pool_max", step.x, step.y, step.z, Packed(), settings, parameters=parameters))
             continue
         packed_now = weights.of_groups(operation, kernel, step.x.size[1], threads=threads, at=(step.at, 0))
