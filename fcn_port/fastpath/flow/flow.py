@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from converters.layers.convolution import Convolution
+from converters.layers import Convolution
 from converters.net import Layer, Shape
 
 from ..copies import CopiedAtOnce

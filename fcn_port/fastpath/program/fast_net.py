@@ -77,13 +77,10 @@ class FastNet(Wrapper):
         if not state.is_planned or not all(map(lies_in_memory, inputs.values())):
             return None
         try:
+            arrays = _arrays({name: inputs[name] for name in self.flow.inputs})
             threads = torch.get_num_threads()
-            repeat = state.repeat({name: tuple(inputs[name].shape) for name in self.flow.inputs}, threads)
-            self._repeat = repeat
-            outputs = None if repeat is None else repeat(inputs[repeat.name])
-            if outputs is not None:
-                return outputs
-            found = state.runner.run(_arrays({name: inputs[name] for name in self.flow.inputs}), threads)
+            found = state.runner.run(arrays, threads)
+            self._repeat = state.repeat({name: x.shape for name, x in arrays.items()}, threads)
         except (ArithmeticError, LookupError, MemoryError, NotImplementedError, RuntimeError, ValueError):
             return None
         return {name: torch.from_numpy(value) for name, value in found.items()}

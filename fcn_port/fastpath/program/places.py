@@ -186,7 +186,7 @@ def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
         for top in operation.tops:
             place(top, like)
         if is_concatenation(operation, shapes):
-            copies[operation.tops[0]] = tuple(_copies(operation, placed, shapes, inside))
+            copies[operation.tops[0]] = tuple(_copies(operation, placed, shapes))
     return BlobPlaces(placed, tuple(buffers), copies, frozenset(views), inner)
 
 
@@ -327,16 +327,14 @@ def _copies(
     operation: FlowStep,
     placed: Mapping[str, BlobPlace],
     shapes: Mapping[str, Shape],
-    inside: Mapping[str, tuple[str, int]],
 ) -> list[tuple[str, BlobPlace]]:
-    """The bottoms of a concatenation that lie elsewhere than `inside` of it, with where they belong."""
+    """The bottoms of a concatenation that lie elsewhere, with where they belong."""
     found, start = [], 0
     (top,), axis = operation.tops, axis_of(operation, shapes)
     for bottom in operation.bottoms:
-        if inside.get(bottom) != (top, start):
-            goal = placed[top].narrow(axis, start, shapes[bottom][axis])
-            if placed[bottom] != goal:
-                found.append((bottom, goal))
+        goal = placed[top].narrow(axis, start, shapes[bottom][axis])
+        if placed[bottom] != goal:
+            found.append((bottom, goal))
         start += shapes[bottom][axis]
     return found
 

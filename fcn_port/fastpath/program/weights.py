@@ -61,7 +61,7 @@ class Packed(CopiedAtOnce):
 
 
 NO_GROUPS: tuple[None, tuple[Packed, ...]] = None, ()
-"""What is known of an operation that nobody has asked for yet."""
+"""The answer for an operation that nobody has asked for yet."""
 
 
 class PackedWeights:
