@@ -63,6 +63,8 @@ def choose(
             found, pads_before(params, bottoms[0].size[2:]), bottoms[0], tops[0],
             winograd=winograd, prefer=prefer, exact=exact, usual=usual, without=without, share=share,
         )  # fmt: skip
+    if type(params) is pooling.Pooling and all(place.is_image for place in (*bottoms, *tops)):
+        return _pooling(params, bottoms[0])
     if sources_of(operation, bottoms, tops) is not None:
         return KernelChoice("move")
     if isinstance(params, between.Interpolating):

@@ -37,16 +37,24 @@ class Repeat:
 
     def __call__(self, x: Tensor) -> dict[str, Tensor] | None:
         """The outputs; None for an input, weights or a number of threads for which a pass must be made out anew."""
+        if torch.get_num_threads() != self._threads or not self.takes(x) or not self._is_same():
+            return None
+        return self.outputs(x)
+
+    def takes(self, x: Tensor) -> bool:
+        """True for an input whose numbers lie in memory as the plan reads them."""
         if type(x) is not Tensor or x.shape != self._shape or x.dtype is not torch.float32 or not x.is_cpu:
-            return None
-        if not x.is_contiguous() or x.is_neg() or torch.get_num_threads() != self._threads:
-            return None
+            return False
+        if not x.is_contiguous() or x.is_neg():
+            return False
         numbers = x.data_ptr()  # RuntimeError for a tensor of a function transform, as its caller knows
-        if not numbers or numbers % 4 or not self._is_same():  # none: zeros that PyTorch never wrote
-            return None
+        return numbers != 0 and numbers % 4 == 0  # 0: zeros that PyTorch never wrote
+
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """Those for an input that this `takes`, by weights that are the plan's."""
         arena, bound = self._arenas.take(self._plan.floats), self._bound  # nobody else has it, nor what is bound to it
         if bound is None or bound.arena is not arena:
             bound = self._bound = self._plan.bind(arena, self._memory)
-        found = bound(numbers)
+        found = bound(x.data_ptr())
         self._arenas.give_back(arena)
         return {name: torch.from_numpy(value) for name, value in found.items()}
