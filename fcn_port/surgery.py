@@ -118,6 +118,15 @@ def expand_score(net: NetOrState, source: StateDict, *, layer: str, source_layer
     return surgery
 
 
+def expand_all_scores(net: NetOrState, source: StateDict, *, suffix: str = "") -> tuple[Surgery, dict[str, Tensor]]:
+    """The net with every score layer expanded of which `source` has fewer classes, and what else the source has."""
+    surgery, rest = _begin(net), dict(source)
+    for layer in _expandable(surgery.state, rest, suffix):
+        surgery = expand_score(surgery, rest, layer=layer + suffix, source_layer=layer)
+        rest = _without(rest, layer)
+    return surgery, rest
+
+
 def widen_input(net: NetOrState, source: StateDict, *, layer: str, source_layer: str) -> Surgery:
     """More input channels: the further ones of the net's `layer` see through the average of the source's filters.
 
@@ -174,9 +183,7 @@ def initialise(net: FCN, *sources: StateDict, expand_scores: bool = False) -> Su
             surgery = widen_input(surgery, rest, layer="conv1_1_bgrd", source_layer="conv1_1")
             rest = _without(rest, "conv1_1")
         if expand_scores:
-            for layer in _expandable(surgery.state, rest, suffix):
-                surgery = expand_score(surgery, rest, layer=layer + suffix, source_layer=layer)
-                rest = _without(rest, layer)
+            surgery, rest = expand_all_scores(surgery, rest, suffix=suffix)
         before = len(surgery.of("copied", "coerced"))
         surgery = transplant(surgery, rest, suffix=suffix)
         if len(surgery.of("copied", "coerced")) == before:

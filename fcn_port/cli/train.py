@@ -290,6 +290,8 @@ class _Training:
         if wanted == ("",):
             raise click.UsageError("what to begin with? Say --init FILE, or --init none to begin from nothing")
         if wanted == ("none",):
+            if self.options.expand_scores:
+                raise click.UsageError("--expand-scores needs the classes of another net: name one with --init")
             return []
         first = self.group.processes.first
         files = self.group.processes.from_first([file_of(name) for name in wanted] if first else [])

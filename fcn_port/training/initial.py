@@ -18,7 +18,7 @@ from converters.net import LayerSpec, NetSpec, known_params
 from converters.schema import FillerParameter
 
 from ..nets import FCN
-from ..surgery import StateDict, Surgery, initialise, transplant
+from ..surgery import StateDict, Surgery, expand_all_scores, initialise, transplant
 from .fillers import fill, fillers_of
 
 
@@ -54,7 +54,10 @@ def begin(
     else:
         surgery = Surgery(dict(net.state_dict()), ())
         for source in sources:
-            surgery = transplant(surgery if surgery.changes else net, source)
+            rest = source
+            if expand_scores:
+                surgery, rest = expand_all_scores(surgery if surgery.changes else net, source)
+            surgery = transplant(surgery if surgery.changes else net, rest)
     net.load_state_dict(surgery.state)
     taken = {change.key for change in surgery.changes if change.fate not in ("untouched", "dropped")}
     return Beginning(surgery, tuple(split_key(key)[0] for key in net.state_dict() if key in random - taken))

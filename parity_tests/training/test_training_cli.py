@@ -274,6 +274,7 @@ def test_own_classes_from_a_trained_net(place: Path, capsys: pytest.CaptureFixtu
         (["train", "{recipe}", "--data", "{shapes}", "--split", "test"], 2, "test"),
         (["train", "{recipe}", "--data", "{shapes}", "--val-split", "test"], 2, "test"),
         (["train", "{recipe}", "--data", "{shapes}", "--init", "nothing.caffemodel"], 2, "nothing.caffemodel"),
+        (["train", "{recipe}", "--data", "{shapes}", "--init", "none", "--expand-scores"], 2, "name one with --init"),
         (["train", "{recipe}", "--data", "{shapes}", "--init", "{zoo}"], 3, "nothing in it fits the net"),
         (["train", "voc-fcn-alexnet", "--data", "{shapes}"], 2, "what to begin with? Say --init"),
         (["train", "--solver", "{recipe}", "--data", "{shapes}"], 3, "narrow.toml"),

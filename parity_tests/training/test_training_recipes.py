@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from converters import CaffeFormatError, NetError, parse_prototxt
+from converters import CaffeFormatError, CaffeNet, NetError, parse_prototxt
 from converters.schema import FillerParameter
 from fcn_port.nets import FCN8s
 from fcn_port.training import TrainingTask, find_recipe, parameter_groups, recipe_names, task_of
@@ -115,6 +115,21 @@ def test_a_net_from_another_keeps_what_fits_and_replaces_the_scores() -> None:
     assert {change.source for change in beginning.surgery.of("dropped")} >= {"score_fr.weight", "upscore8.weight"}
     begin(net, definition(net), source.state_dict(), expand_scores=True)
     assert torch.equal(net.score_fr.weight[:7], source.score_fr.weight) and not net.score_fr.weight[7:].any()
+
+
+def test_the_scores_of_a_prototxts_net_are_expanded_as_well() -> None:
+    text = """layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: [1, 3, 9, 9] }} }} }}
+    layer {{ name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param {{ num_output: 8 kernel_size: 3
+      weight_filler {{ type: "xavier" }} }} }}
+    layer {{ name: "score" type: "Convolution" bottom: "a" top: "score" convolution_param {{ num_output: {classes}
+      kernel_size: 1 weight_filler {{ type: "constant" value: {value} }} }} }}"""
+    old, net = (CaffeNet(parse_prototxt(text.format(classes=k, value=v))) for k, v in ((3, 5), (4, 7)))
+    begin(old, old.spec)
+    plain = begin(net, net.spec, old.state_dict())
+    assert torch.equal(net.state_dict()["score.weight"].unique(), torch.tensor([7.0])) and plain.surgery.of("dropped")
+    grown = begin(net, net.spec, old.state_dict(), expand_scores=True)
+    assert net.state_dict()["score.weight"][:, 0, 0, 0].tolist() == [5, 5, 5, 7]
+    assert grown.surgery.summary() == "2 copied, 2 expanded"
 
 
 def test_a_net_of_a_prototxt_begins_by_its_fillers() -> None:
