@@ -214,28 +214,37 @@ def _is_fair(panels: int, threads: int) -> bool:
 
 def divide_winograd(form: str, *, channels: int, features: int, tiles: int, threads: int, behind: int = 0) -> Division:
     """For so many tiles of outputs, each of which reads windows up to the one so far `behind` its own."""
-    panel, rows = library().panel(), library().most_rows()
-    lean, points, panels = FORMS[form].lean, FORMS[form].points ** 2, -(-features // panel)
-    count = 4 * FORMS[form].products * channels * panels * panel
-    of_all_tiles = 4 * points * tiles * spread(channels)
+    way, panel, row = FORMS[form], library().panel(), spread(channels)
+    points, panels = way.points**2, -(-features // panel)
+    count = 4 * way.products * channels * panels * panel
+    of_all_tiles = 4 * points * tiles * row
     are_few = count > max(LEAST_SPLIT, 2 * of_all_tiles) and of_all_tiles <= HELD_BYTES and _is_fair(panels, threads)
     shared = threads > 1 and (count > SHARED_BYTES or are_few)
     if shared:
+        rows = library().most_rows()
         block = up(-(-tiles // max(1, round(tiles / SHARED_BLOCK))), rows)
         group = up(-(-block // -(-threads // panels)), rows)
     else:
-        most = SHARED_BLOCK if lean else next((block for least, block in BLOCKS if count <= least), BLOCK)
+        most = SHARED_BLOCK if way.lean else _most_tiles(count)
         block = group = -(-tiles // up(-(-tiles // most), threads))
     stretch = 1
-    if not lean and FORMS[form].pieces == 1:
+    if not way.lean and way.pieces == 1:
         pieces = panels * -(-block // group) // (PIECES * threads) if shared else panels
         stretch = max(1, min(POINT_PANELS.get(library().lanes(), 4), pieces))
-    of_tiles = points * ((block + behind) * spread(channels) + APART)
-    of_kernels = FORMS[form].products * (FORMS[form].evaluated * panel + APART) if lean else 0
+    of_tiles = points * ((block + behind) * row + APART)
+    of_kernels = way.products * (way.evaluated * panel + APART) if way.lean else 0
     of_products = up(stretch * points * (group * panel + APART) + of_kernels + SPARE, 16)
     if shared:
         return Division(block, group, 1, of_products, of_tiles, 2 * -(-tiles // block), stretch)
     return Division(block, group, 0, of_tiles + of_products, stretch=stretch)
+
+
+def _most_tiles(count: int) -> int:
+    """The tiles that a thread evaluates at a time, for kernels of so many bytes."""
+    for most, block in BLOCKS:
+        if count <= most:
+            return block
+    return BLOCK
 
 
 SUMMED_BYTES, LEAST_GROUPS = 640 << 10, 18
