@@ -96,7 +96,8 @@ def stays(usual: UsualKernel, operation: FlowStep, places: Mapping[str, BlobPlac
     kernel, count = usual.kernel, prod(top.shape)
     if kernel.name == "amx" or not (count <= usual.count <= ALIKE * count and bottom.is_image):
         return False
-    is_alike = pads_before(operation.main.params, bottom.size[2:]) == kernel.pad
+    params = operation.main.params
+    is_alike = params is operation.convolution or pads_before(params, bottom.size[2:]) == kernel.pad
     return is_alike and (kernel.name != "sparse" or reads_places(kernel, bottom, top))
 
 

@@ -168,6 +168,10 @@ def place_values(flow: Flow, shapes: Mapping[str, Shape]) -> BlobPlaces:
 
     copies, views, inner = {}, set[str](), dict[Tops, tuple[str, ...]]()
     for operation in flow.operations:
+        if operation.convolution is not None:  # as most are, and none of what is asked below
+            for top in operation.tops:
+                place(top)
+            continue
         found = view_of(operation, placed, shapes)
         if found is not None and all(
             each.is_image or top not in read_as_images() for top, each in zip(operation.tops, found, strict=True)
