@@ -96,8 +96,8 @@ def divide_product(
     elif -(-positions // block) < wanted:
         block = min(block, -(-positions // min(wanted, max(1, positions // rows))))
         group = max(1, panels * -(-positions // block) // wanted)
-    gathered = {GATHERED: min(block, positions) * spread(length), FLAT: 0, IN_PLACE: rows * spread(length)}
-    return Division(block, group, rows_are, up(rows * panel + gathered[rows_are] + SPARE, 16))
+    copied = 0 if rows_are == FLAT else rows if rows_are == IN_PLACE else min(block, positions)
+    return Division(block, group, rows_are, up(rows * panel + copied * spread(length) + SPARE, 16))
 
 
 def _stretched(length: int, positions: int, panels: int, *, threads: int, is_flat: bool) -> Division:

@@ -124,10 +124,10 @@ def _rows_are(kernel: KernelChoice, x: BlobPlace, y: BlobPlace) -> int:
 
 def _is_flat(kernel: KernelChoice, x: BlobPlace, y: BlobPlace) -> bool:
     """True where what each output reads lies together, one output's after another's."""
-    n, c, h, w = x.size
-    image, row, col = x.steps
     if kernel.pad != (0, 0):
         return False
+    n, c, h, w = x.size
+    image, row, col = x.steps
     if kernel.window == (h, w) and kernel.dilation == (1, 1) and y.size[2:] == (1, 1):
         return (w == 1 or col == c) and (h == 1 or row == w * c)
     whole = (h == 1 or row == w * col) and (n == 1 or image == h * w * col)
