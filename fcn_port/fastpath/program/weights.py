@@ -105,7 +105,7 @@ class PackedWeights:
     def of_groups(
         self, operation: FlowStep, kernel: KernelChoice, channels: int, *, threads: int, at: tuple[int, ...] = (0, 0)
     ) -> tuple[Packed, ...]:
-        """The weights of each of a kernel's groups for an operation of so many input channels; `at` as above.
+        """The weights of each of a kernel's groups for an operation of so many input channels; `at` as `packed` has it.
 
         Those that were asked for last are at hand: to look up each took a sixteenth of a plan's time.
         """
