@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -26,7 +26,7 @@ from .multipliers import parameter_groups
 from .recipe import Recipe
 from .source import TrainingSource
 from .task import TrainingTask, task_for, task_of
-from .transforms import Transform, Variation, reading_of, transforms_of
+from .transforms import Variation, reading_of, transforms_of, variation_in
 
 
 def net_and_losses(
@@ -145,14 +145,13 @@ def reading_for(source: TrainingSource, task: TrainingTask, changes: Changes) ->
     )
 
 
-def variation_of(source: TrainingSource, changes: Changes) -> Variation:
-    """The crops, mirrors and scales of images: as a person says, else as the net's data layer or the recipe does."""
+def variation_of(source: TrainingSource, changes: Changes, inputs: Collection[str]) -> Variation:
+    """The crops, mirrors and scales of images: as a person says, else as the layers of these inputs or the recipe do."""
     found = Variation()
     if source.recipe is not None:
         found = Variation(source.recipe.crop, source.recipe.mirror, source.recipe.scales)
     elif source.net is not None:
-        said = next(iter(transforms_of(source.net).values()), Transform())
-        found = Variation(said.crop, said.mirror)
+        found = variation_in(transforms_of(source.net), inputs)
     return Variation(
         crop=found.crop if changes.crop is None else changes.crop,
         mirror=found.mirror if changes.mirror is None else changes.mirror,

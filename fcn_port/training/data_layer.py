@@ -27,7 +27,7 @@ from .choices import Order
 
 _log = logging.getLogger(__name__)
 _SETTINGS = ("data_param", "image_data_param", "memory_data_param", "hdf5_data_param", "window_data_param")
-TRANSFORMING = ("Data", "ImageData", "DenseImageData", "HDF5Data")
+TRANSFORMING = ("Data", "ImageData", "DenseImageData", "HDF5Data", "MemoryData")
 """The types of Caffe's whose images are what transform_param says, or as they are."""
 _told: set[tuple[int, ...]] = set()
 """Sizes of mean images that were told of."""
@@ -147,8 +147,11 @@ def _blob(data: DataSet, sample: Sample, recipe: InputRecipe) -> Tensor:
 
 
 def _nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Labels (h, w) at a size: pixel i is that at floor(i h / size), as cv2.INTER_NEAREST has it."""
-    rows, columns = (np.arange(new) * old // new for old, new in zip(labels.shape, size, strict=True))
+    """Labels (h, w) at a size, as cv2.INTER_NEAREST has them: pixel i is that at floor(i / (size / h)), in doubles."""
+    rows, columns = (
+        np.minimum(np.arange(new) * (1 / (new / old)), old - 1).astype(np.int64)
+        for old, new in zip(labels.shape, size, strict=True)
+    )
     return np.ascontiguousarray(labels[rows[:, None], columns])
 
 

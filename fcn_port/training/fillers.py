@@ -72,8 +72,13 @@ def fill(filler: Any, shape: tuple[int, ...], generator: torch.Generator, *, lay
     if filler.type == "uniform" and not 0 <= filler.max - filler.min <= torch.finfo(torch.float32).max:
         problem = f"a uniform filler from {filler.min:g} to {filler.max:g}"
         raise NetError(problem, where=where, hint="min is at most max, 1 where it is not given, and both are finite")
-    if filler.type == "gaussian" and not filler.std >= 0:  # math_functions.cpp, caffe_rng_gaussian
-        raise NetError(f"a gaussian filler with std {filler.std:g}; it must be at least 0", where=where)
+    if filler.type == "gaussian" and not filler.std > 0:  # math_functions.cpp, caffe_rng_gaussian
+        hint = "of one number alone a constant filler makes a blob"
+        raise NetError(f"a gaussian filler with std {filler.std:g}; it must be above 0", where=where, hint=hint)
+    most = (shape[0] if shape else 1) if filler.type == "gaussian" else -1  # filler.hpp, Fill of each
+    if not -1 <= filler.sparse <= most:
+        problem = f"a {filler.type} filler with sparse {filler.sparse}"
+        raise NetError(problem, where=where, hint="only a gaussian filler has it, at most the number of its outputs")
     return make(filler, torch.empty(shape), generator)
 
 
@@ -89,7 +94,7 @@ def _gaussian(filler: Any, blob: Tensor, generator: torch.Generator) -> Tensor:
     """With `sparse` n, each input keeps about n of its outputs (filler.hpp)."""
     blob.normal_(filler.mean, filler.std, generator=generator)
     if filler.sparse >= 0:
-        kept = torch.empty(blob.shape).bernoulli_(min(1.0, filler.sparse / _outputs(blob)), generator=generator)
+        kept = torch.empty(blob.shape).bernoulli_(filler.sparse / _outputs(blob), generator=generator)
         blob.mul_(kept)
     return blob
 

@@ -93,7 +93,7 @@ def prepare(
         rank=group.processes.rank,
         size=group.size,
         workers=workers,
-        variation=variation_of(source, changes),
+        variation=variation_of(source, changes, task.inputs),
         reading=reading_for(source, task, changes),
         skip_bad=skip_bad,
     )

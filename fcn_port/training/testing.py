@@ -29,7 +29,7 @@ from .errors import TrainingError
 from .feed import Batch, Feed
 from .losses import Loss, SoftmaxWithLoss, axis_of, known_labels, label_of, labels_in, losses_by_layer, without_pairs
 from .task import TrainingTask, check_phase, with_source
-from .transforms import Transform, Variation, reading_of, transforms_in
+from .transforms import Variation, reading_of, transforms_in, variation_in
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _test_net(net: NetSpec, task: TrainingTask, data: DataSet, *, count: int, wo
     test = CaffeNet(deploy, outputs=judged)
     _check_weights(test.state_dict(), task.net.state_dict(), net.path)
     transforms = transforms_in(spec)
-    said = next(iter(transforms.values()), Transform())
+    said = variation_in(transforms, test.inputs)
     made = inputs_of(data, test.inputs)
     recipes = tuple(transforms[each.name].recipe(each) if each.name in transforms else each for each in made.inputs)
     feed = Feed(

@@ -70,6 +70,8 @@ def transforms_in(spec: NetSpec) -> Mapping[str, Transform]:
 
 def _transform(layer: LayerSpec, spec: NetSpec) -> Transform:
     param = layer.message.transform_param
+    if layer.type == "HDF5Data" and layer.message.HasField("transform_param"):  # hdf5_data_layer.cpp, LayerSetUp
+        raise TrainingError(f"layer '{layer.name}': HDF5Data transforms nothing, and Caffe stops at a transform_param")
     for extra in layer.extra:
         if extra.name.startswith("transform_param."):
             raise TrainingError(
@@ -90,9 +92,19 @@ def _transform(layer: LayerSpec, spec: NetSpec) -> Transform:
 
 
 def reading_of(transforms: Mapping[str, Transform], inputs: Collection[str]) -> LayerReading:
-    """The part of the transforms of these inputs that is not in their recipes."""
+    """The part of the transforms of these inputs that is not in their recipes.
+
+    TrainingError where the layer of other blobs, which are labels, changes them.
+    """
     own = {name: each for name, each in transforms.items() if name in inputs}
     size = next((each.size for each in own.values() if each.size), None)
+    for name, each in transforms.items():
+        if name in own:
+            continue
+        if each.mean or each.scale != 1:
+            raise TrainingError(f"transform_param of '{name}': less a mean or times a scale, its labels are no classes")
+        if each.size not in (None, size):
+            raise TrainingError(f"new_height and new_width of '{name}', whose labels are not of the images' size then")
     means = {name: each.mean_image for name, each in own.items() if each.mean_image is not None}
     return LayerReading(size, means)
 
@@ -108,6 +120,23 @@ class Variation:
     mirror: bool = False
     scales: tuple[float, float] = (1.0, 1.0)
     size: tuple[int, int] | None = None
+
+
+def variation_in(transforms: Mapping[str, Transform], inputs: Collection[str]) -> Variation:
+    """The crop and the mirror that the layers of these inputs say, by which labels are cut and mirrored with them.
+
+    TrainingError where data layers do not agree: each of Caffe's draws for itself (data_transformer.cpp).
+    """
+    own = {name: (each.crop, each.mirror) for name, each in transforms.items() if name in inputs}
+    crop, mirror = next(iter(own.values()), (0, False))
+    for name, each in transforms.items():
+        said = each.crop, each.mirror
+        if said != (crop, mirror) and (name in own or said != (0, False)):
+            raise TrainingError(
+                f"transform_param of '{name}': crop_size {said[0]} and mirror {said[1]}; another data layer has "
+                f"{crop} and {mirror}\n  images and labels are cut and mirrored alike here: say the same in each"
+            )
+    return Variation(crop, mirror)
 
 
 def varied(
