@@ -58,6 +58,9 @@ class CaffeNet(ByAnyName):
     UnknownLayerError for an unsupported layer type.
     """
 
+    gathers = False
+    """True for passes in eval mode that add to what layers gather in any phase, as Caffe's do (`Layer.gathers`)."""
+
     def __init__(self, spec: NetSpec | None, *, outputs: Sequence[str] | None = None) -> None:
         super().__init__()
         if spec is None:
@@ -125,7 +128,8 @@ class CaffeNet(ByAnyName):
         if self.training and step.goes_on:
             tops, self._states[step.place] = step.params.go_on(bottoms, learnable, self._states.get(step.place))  # type: ignore[attr-defined]
         else:
-            tops = step.params.forward(bottoms, learnable, training=self.training)
+            training = self.training or (self.gathers and step.params.gathers)
+            tops = step.params.forward(bottoms, learnable, training=training)
         blobs.update(zip(step.tops, tops, strict=True))
         for name, changed in step.aliases:
             blobs[name] = blobs[changed].reshape(blobs[name].shape)

@@ -9,7 +9,7 @@ from ..safety.opening import open_file
 from .binaryproto import read_mean
 from .caffemodel import parse_caffemodel, read_caffemodel, write_caffemodel
 from .model import Blobs, CaffeModel, with_lent
-from .prototxt import format_prototxt, parse_prototxt, read_prototxt, write_prototxt
+from .prototxt import format_prototxt, has_weights, parse_prototxt, read_prototxt, write_prototxt
 
 if TYPE_CHECKING:
     from .datum import Datum, read_datum
@@ -31,6 +31,7 @@ __all__ = [
     "count_rows",
     "format_prototxt",
     "format_solver",
+    "has_weights",
     "is_leveldb",
     "is_lmdb",
     "open_file",

@@ -241,6 +241,14 @@ def _show_lines(lines: list[int]) -> str:
     return f"lines {', '.join(map(str, lines[:3]))} and {len(lines) - 3} more"
 
 
+_WEIGHTS = "the text has the weights of"
+
+
+def has_weights(spec: NetSpec) -> bool:
+    """True for a net of a text that has weights, too, which are not read."""
+    return any(note.startswith(_WEIGHTS) for note in spec.notes)
+
+
 def _blob_notes(layers: Iterable[Any]) -> list[str]:
     names = [layer.name for layer in layers if layer.blobs]
-    return [f"the text has the weights of {len(names)} layers; they are not read, only the net is"] if names else []
+    return [f"{_WEIGHTS} {len(names)} layers; they are not read, only the net is"] if names else []

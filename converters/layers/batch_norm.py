@@ -80,6 +80,10 @@ class BatchNorm(Neuron):
     def statistics(self) -> tuple[int, ...]:
         return 0, 1, 2
 
+    @property
+    def gathers(self) -> bool:  # batch_norm_layer.cpp, Forward_cpu
+        return self.use_global_stats is False and not self.scale_bias
+
     def first_statistics(self) -> tuple[float, ...]:
         return 0.0, 0.0, 0.0
 

@@ -259,6 +259,11 @@ class Layer:
         """The blobs that no gradient trains, by position, such as BatchNorm's running mean."""
         return ()
 
+    @property
+    def gathers(self) -> bool:
+        """True for a layer whose `statistics` Caffe adds each batch to, in the phase TEST as well."""
+        return False
+
     def first_statistics(self) -> tuple[float, ...] | None:
         """The value with which each of `statistics` begins in training; None: as in `blob_fills`."""
         return None

@@ -146,7 +146,7 @@ def reading_for(source: TrainingSource, task: TrainingTask, changes: Changes) ->
 
 
 def variation_of(source: TrainingSource, changes: Changes, inputs: Collection[str]) -> Variation:
-    """The crops, mirrors and scales of images: as a person says, else as the layers of these inputs or the recipe do."""
+    """The crops, mirrors and scales of images: as a person says, else as the layers of these inputs or the recipe."""
     found = Variation()
     if source.recipe is not None:
         found = Variation(source.recipe.crop, source.recipe.mirror, source.recipe.scales)

@@ -15,8 +15,8 @@ from .update_rules import RULES
 def to_solverstate(solver: CaffeSolver, *, learned_net: str) -> SolverState:
     """The state of `solver`, as Caffe would save it beside the weights `learned_net`.
 
-    Its groups must be those of `parameter_groups`, in Caffe's order. The history of a fixed blob (lr_mult 0) is zeros:
-    Caffe decays into it, and never uses it.
+    Its groups must be those of `parameter_groups`, in Caffe's order. The history of a fixed blob (lr_mult 0) is zeros,
+    into which Caffe decays: it counts only where a rate is given later to a rule that does not multiply by it before.
     """
     history = [
         solver.history(parameter)[kind].detach().cpu().numpy().copy()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from converters.errors import NetError
 from converters.execution import CaffeNet
+from converters.formats import has_weights
 from converters.net import (
     PHASES,
     LayerSpec,
@@ -76,6 +77,9 @@ def task_of(spec: NetSpec) -> TrainingTask:
     NetError for a net without losses, or with ones that are not known, and for fields of forks that say how it learns.
     """
     refuse_no_spec(spec)
+    if has_weights(spec):  # which Caffe begins with, in place of what the fillers say (layer.hpp, Layer)
+        hint = "take the blobs out; weights of a .caffemodel are what --init begins with"
+        raise NetError("its text has weights, which are not read", path=spec.path, hint=hint)
     train = without_unheard_stops(in_training(spec))
     checked = with_source(train)
     validate(checked)

@@ -8,7 +8,7 @@ goes on where it was in its list, as a data layer does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from converters.errors import NetError
-from converters.execution import CaffeNet
+from converters.execution import CaffeNet, key_of
 from converters.formats import SolverSpec
-from converters.net import LayerSpec, NetSpec, validate
+from converters.net import LayerSpec, NetSpec, known_params, validate
 from converters.passes import chosen, filter_phase, level_of, prepare
 
 from ..data.inputs import inputs_of
@@ -85,14 +85,18 @@ class TestNet:
     batches: Iterator[Batch]
     count: int
     crop: int = 0
+    gathered: tuple[str, ...] = ()
+    """The keys of what its layers gather in tests, too."""
 
     def run(self, weights: Mapping[str, Tensor], device: torch.device) -> dict[str, float]:
         """The mean of each output over `count` batches, by blob in the order of names, as Caffe has them.
 
-        Of an output with a number for each class they are NAME[0], NAME[1] and so on.
+        Of an output with a number for each class they are NAME[0], NAME[1] and so on. What BatchNorm gathers of these
+        batches is written to `weights`, which Caffe's TEST nets share.
         """
         self.net.load_state_dict(dict(weights), strict=False)
         self.net.to(device).eval()
+        self.net.gathers = True
         sums: dict[str, Tensor] = {name: torch.zeros((), dtype=torch.float64) for name in sorted(self.outputs)}
         with torch.no_grad():
             for batch in islice(self.batches, self.count):
@@ -101,6 +105,9 @@ class TestNet:
                 named = found if isinstance(found, Mapping) else {self.net.outputs[0]: found}
                 for name in sums:
                     sums[name] = sums[name] + self.outputs[name]({**blobs, **named}).cpu()
+            now = self.net.state_dict()
+            for key in self.gathered:
+                weights[key].copy_(now[key])
         means = {name: total / self.count for name, total in sums.items()}
         return {key: value for name, mean in means.items() for key, value in _numbers(name, mean)}
 
@@ -162,7 +169,15 @@ def _test_net(net: NetSpec, task: TrainingTask, data: DataSet, *, count: int, wo
         variation=Variation(mirror=said.mirror),
         reading=reading_of(transforms, test.inputs),
     )
-    return TestNet(test, outputs, feed.batches(), count, said.crop)
+    return TestNet(test, outputs, feed.batches(), count, said.crop, tuple(_gathered(deploy, test.state_dict())))
+
+
+def _gathered(spec: NetSpec, state: Collection[str]) -> Iterator[str]:
+    """The keys of the statistics that Caffe gathers in this net, of whatever phase it is; what is shared has one."""
+    for layer in spec.layers:
+        params = known_params(layer)
+        keys = (key_of(layer.name, position) for position in params.statistics() if params.gathers)
+        yield from (key for key in keys if key in state)
 
 
 def _check_weights(tested: Mapping[str, Tensor], trained: Mapping[str, Tensor], path: str | None) -> None:

@@ -261,6 +261,10 @@ def test_fillers_of_blobs_of_any_rank(shape: tuple[int, ...]) -> None:
         ({"type": "uniform", "max": math.inf}, "uniform filler from 0 to inf"),
         ({"type": "gaussian", "std": -1}, "gaussian filler with std -1"),
         ({"type": "gaussian", "std": math.nan}, "gaussian filler with std nan"),
+        ({"type": "gaussian", "std": 0}, "std 0; it must be above 0"),
+        ({"type": "gaussian", "sparse": -2}, "gaussian filler with sparse -2"),
+        ({"type": "gaussian", "sparse": 3}, "gaussian filler with sparse 3"),
+        *(({"type": kind, "sparse": 1}, f"{kind} filler with sparse 1") for kind in ("constant", "xavier", "msra")),
     ],
 )
 def test_fillers_that_caffe_refuses(settings: dict, said: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,7 @@ from ...layers.opencv_onnx import TO_THE_END
 from ...net.onnx_form import CLASSIC
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     import onnx
 
@@ -20,6 +22,50 @@ if TYPE_CHECKING:
 MERGED = frozenset(("BatchNormalization", "Scale", "Mul", "Add", "Sub", "Div"))
 """Operators that OpenCV merges into the weights before them, where all that they read beside is constant."""
 PASSED_OVER = frozenset(("Identity", "Dropout"))
+SHAPED = frozenset(("Cast", "Identity", "Mul"))
+"""Operators by which constants become weights, as half-width kernels and masked ones do."""
+
+
+@dataclass(frozen=True)
+class NodeWindow:
+    """The window of a Conv or ConvTranspose, whatever of it the node leaves to ONNX's defaults.
+
+    `weight` is the shape of its kernels, None where a node computes them of what has another one.
+    """
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[int, ...]
+    weight: tuple[int, ...] | None
+
+
+def _window(graph: Graph, makers: Mapping[str, onnx.NodeProto], node: onnx.NodeProto) -> NodeWindow | None:
+    """The window of a node; None for one of another kind, and where nothing says its kernel."""
+    if node.op_type not in ("Conv", "ConvTranspose"):
+        return None
+    said = {each.name: tuple(each.ints) for each in node.attribute}
+    weight = _shape(graph, makers, node.input[1])
+    kernel = said.get("kernel_shape") or (() if weight is None else weight[2:])
+    ones, pads = (1,) * len(kernel), said.get("pads") or (0, 0) * len(kernel)
+    if not kernel:
+        return None
+    return NodeWindow(kernel, said.get("strides") or ones, said.get("dilations") or ones, pads, weight)
+
+
+def _shape(graph: Graph, makers: Mapping[str, onnx.NodeProto], name: str) -> tuple[int, ...] | None:
+    """The shape of a constant, also of one that is made half as wide, or multiplied by another; None of any other."""
+    if name in graph.initializers:
+        return graph.initializers[name].dims
+    maker = makers.get(name)
+    if maker is None or maker.op_type not in SHAPED:
+        return None
+    shapes = [_shape(graph, makers, each) for each in maker.input]
+    return None if None in shapes else max(shapes, key=lambda shape: prod(shape or ()))
+
+
+def _makers(graph: Graph) -> dict[str, onnx.NodeProto]:
+    return {name: node for node in graph.nodes for name in node.output}
 
 
 def keep_deconvolutions(graph: Graph) -> None:
@@ -29,6 +75,7 @@ def keep_deconvolutions(graph: Graph) -> None:
     OpenCV 4.14 and in 5.0's classic engine; by `enableFusion(False)` they are right.
     """
     axes: dict[str, int] = {}
+    makers = _makers(graph)
     nodes: list[onnx.NodeProto] = []
     for node in graph.nodes:
         source, *others = node.input or [""]
@@ -37,8 +84,9 @@ def keep_deconvolutions(graph: Graph) -> None:
             apart = graph.values.fresh(f"{node.name}/apart")
             nodes.append(helper.make_node("Reshape", [source, shape], [apart], name=graph.node_names.fresh(apart)))
             node.input[0] = apart
-        if node.op_type == "ConvTranspose":
-            axes[node.output[0]] = 2 + len(next(each.ints for each in node.attribute if each.name == "kernel_shape"))
+        window = _window(graph, makers, node)
+        if window is not None and node.op_type == "ConvTranspose":
+            axes[node.output[0]] = 2 + len(window.kernel)
         elif node.op_type in PASSED_OVER and source in axes:
             axes[node.output[0]] = axes[source]
         nodes.append(node)
@@ -53,15 +101,15 @@ def pad_apart(graph: Graph, target: str, *, thin: Collection[str]) -> None:
     layers. 3x3 of each channel by itself, with pads of 1: OpenCV 4.14 and 5.0's classic engine are wrong where the blob
     has one row or one column, and with holes.
     """
+    makers = _makers(graph)
     nodes: list[onnx.NodeProto] = []
     for node in graph.nodes:
-        window = {each.name: list(each.ints) for each in node.attribute}
-        pads = window.get("pads", [])
-        before, behind = pads[: len(pads) // 2], pads[len(pads) // 2 :]
-        if node.op_type == "Conv" and any(pads):
-            kernel, places = window["kernel_shape"], graph.initializers[node.input[1]].dims
-            point = {*kernel, *window["strides"]} == {1} and (target != CLASSIC or before != behind)
-            holes = set(window["dilations"]) != {1}
+        window = _window(graph, makers, node)
+        if window is not None and node.op_type == "Conv" and any(window.pads):
+            pads, places = window.pads, window.weight or ()
+            before, behind = pads[: len(pads) // 2], pads[len(pads) // 2 :]
+            point = {*window.kernel, *window.strides} == {1} and (target != CLASSIC or before != behind)
+            holes = set(window.dilations) != {1}
             if point or (places[1:] == (1, 3, 3) and set(pads) == {1} and (holes or node.name in thin)):
                 around = graph.initializer(f"{node.name}/pads", np.array([0, 0, *before, 0, 0, *behind], np.int64))
                 padded = graph.values.fresh(f"{node.name}/padded")
@@ -79,12 +127,15 @@ def crop_apart(graph: Graph) -> None:
     OpenCV's classic engine, and so OpenCV 4, takes it for a product of matrices, whatever its pads: the product is
     longer than the top, so that numbers are wrong, or the process ends (deconvolution_layer.cpp, is1x1).
     """
+    makers = _makers(graph)
     nodes: list[onnx.NodeProto] = []
     for node in graph.nodes:
         nodes.append(node)
-        window = {each.name: list(each.ints) for each in node.attribute}
-        pads = window.get("pads", [])
-        if node.op_type == "ConvTranspose" and any(pads) and {*window["kernel_shape"], *window["strides"]} == {1}:
+        window = _window(graph, makers, node)
+        if window is None or node.op_type != "ConvTranspose":
+            continue
+        pads = window.pads
+        if any(pads) and {*window.kernel, *window.strides} == {1}:
             count, name, top = len(pads) // 2, node.name, node.output[0]
             ends = [-pad or TO_THE_END for pad in pads[count:]]
             limits = {"starts": pads[:count], "ends": ends, "axes": list(range(2, 2 + count))}
