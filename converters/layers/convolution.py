@@ -86,13 +86,10 @@ class Convolution(Windows, Layer):
         return shape[:axis], shape[axis], shape[axis + 1 :]
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
-        if len(bottoms) > 1 and len({(channels, len(size)) for _, channels, size in map(self._parts, bottoms)}) > 1:
+        parts = list(map(self._parts, bottoms))
+        if len(parts) > 1 and len({(channels, len(size)) for _, channels, size in parts}) > 1:
             raise ValueError("bottoms with different numbers of channels or axes share one weight")
-        return tuple(map(self._top, bottoms))
-
-    def _top(self, bottom: Shape) -> Shape:
-        leading, _, size = self._parts(bottom)
-        return (*leading, self.num_output, *self._resize(size))
+        return tuple([(*leading, self.num_output, *self._resize(size)) for leading, _, size in parts])
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> tuple[Shape, ...]:
         _, channels, size = self._parts(bottoms[0])

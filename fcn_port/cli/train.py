@@ -362,8 +362,7 @@ class _Training:
             return 130 if outcome.stopped else 0
         if outcome.stopped:
             self.say(f"stopped after {outcome.iteration} of {plan.max_iter} updates; --resume goes on")
-        path = outcome.snapshot
-        best = best_path(self.folder, prepared.name)
+        path, best = outcome.snapshot, best_path(self.folder, prepared.name)
         weights = None
         if path is not None and not outcome.stopped:
             from converters.conversion import convert
@@ -373,17 +372,16 @@ class _Training:
             weights = self.folder / f"{prepared.name}.safetensors"
             convert(snapshot.weights, unlinked(weights), metadata=snapshot.progress.card.to_metadata())
         if self.options.as_json:
-            write_json(
-                {
-                    "iteration": outcome.iteration,
-                    "max_iter": plan.max_iter,
-                    "stopped": outcome.stopped,
-                    "snapshot": path,
-                    "weights": weights,
-                    "best": best if best.is_file() else None,
-                    "log": self.folder / "log.jsonl",
-                }
-            )
+            told = {
+                "iteration": outcome.iteration,
+                "max_iter": plan.max_iter,
+                "stopped": outcome.stopped,
+                "snapshot": path,
+                "weights": weights,
+                "best": best if best.is_file() else None,
+                "log": self.folder / "log.jsonl",
+            }
+            write_json(told)
         elif weights is not None:
             echo(weights)
         return 130 if outcome.stopped else 0
