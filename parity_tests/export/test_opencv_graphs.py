@@ -1,4 +1,4 @@
-"""What is put between nodes for OpenCV: in each layer's form, for kernels of 16 bits, and settings that are not said."""
+"""What is put between nodes for OpenCV: in each layer's form, for kernels of 16 bits, where settings are not said."""
 
 from __future__ import annotations
 
