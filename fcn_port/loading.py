@@ -109,7 +109,7 @@ def _tried(device: object) -> torch.device:
 
 def _load_file(path: Path, prototxt: str | os.PathLike[str] | None = None) -> Net:
     source = read_weights(path, prototxt=prototxt)
-    net = _make(source, path)
+    net = made_from(source, path)
     net.card = source.card
     return net.eval()
 
@@ -177,7 +177,7 @@ def _with_skip_scales(state: Mapping[str, Tensor], path: Path) -> Mapping[str, T
     return {**state, **scales}
 
 
-def _make(source: _Contents, path: Path) -> Net:
+def made_from(source: _Contents, path: Path) -> Net:
     """The net that fits the tensors, holding them; made without memory of its own, so that a misfit costs none."""
     state = _as_floats(source.state)
     net = recognise({key: tuple(value.shape) for key, value in state.items()})

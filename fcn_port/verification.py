@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +16,8 @@ from converters.diff import diff_arrays, diff_nets
 from converters.errors import MismatchError, NetError
 from converters.execution import cover, key_of, to_array, to_arrays
 from converters.export import takes
-from converters.formats import CaffeModel, read_caffemodel, with_lent
+from converters.formats import CaffeModel, read_caffemodel
 from converters.net import (
-    LayerSpec,
     NetSpec,
     Shape,
     borrowed_blobs,
@@ -32,8 +30,9 @@ from converters.net import (
 from converters.passes import prepare
 from converters.wording import shape_text
 
-from .loading import load, read_weights
+from .loading import made_from, read_weights
 from .nets.net import Net
+from .opencv_pass import OpenCVPassError, opencv_outputs
 from .recording import GOLDEN_TOLERANCE, error_of, read_recording, run_recorded
 
 AWKWARD_SIZES = (101, 133), (64, 64)
@@ -91,8 +90,8 @@ def verify(
         yield Check("net", None, "the Caffe file holds no net; give --prototxt to have shapes and numbers checked")
         return
     try:
-        net = load(weights)
-    except NetError as error:  # a layer of a fork, or one whose settings have no names in a binary file
+        net = made_from(source if source.spec is not None else replace(source, spec=spec), weights).eval()
+    except (NetError, MismatchError) as error:  # a fork's layer, one whose settings have no names in a binary file
         yield Check("net", None, f"not run: {error}")
         return
     try:
@@ -215,11 +214,11 @@ def _check_opencv(net: Net, spec: NetSpec, model: CaffeModel) -> Check:
         )
     inputs = _random_inputs(spec)
     try:
-        outputs = _run_opencv(cv2, spec, model, inputs)
+        outputs = opencv_outputs(spec, model, inputs)
     except MismatchError as error:
         return Check("opencv", None, f"not checked: {error.problem}")
-    except cv2.error as error:
-        return Check("opencv", None, f"not checked: OpenCV {cv2.__version__} cannot run this net: {error.err}")
+    except OpenCVPassError as error:
+        return Check("opencv", None, f"not checked: OpenCV {cv2.__version__} cannot run this net: {error}")
     with torch.no_grad():
         blobs = net.blobs(**{name: torch.from_numpy(x) for name, x in inputs.items()})
     ours = {name: blobs[name].numpy() for name in outputs if name in blobs}
@@ -236,31 +235,3 @@ def _random_inputs(spec: NetSpec) -> dict[str, np.ndarray]:
     if not takes(spec, shapes):
         shapes = dict(spec.inputs)
     return {name: (generator.standard_normal(shape) * 50).astype(np.float32) for name, shape in shapes.items()}
-
-
-def _run_opencv(
-    cv2: object, spec: NetSpec, model: CaffeModel, inputs: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """The outputs of OpenCV's own Caffe importer on the same definition and blobs."""
-    import tempfile
-
-    from converters.export import to_caffe
-    from converters.formats import write_caffemodel, write_prototxt
-    from converters.passes import with_input_shapes
-
-    spec = to_caffe(spec)
-    # OpenCV gives the first output of a layer by the layer's name: not what others change in place, nor a second top.
-    read = {name: LayerSpec(f"{name} as output", "Power", (name,), (f"{name} as output",)) for name in spec.outputs}
-    spec = replace(spec, layers=(*spec.layers, *read.values()))
-    with tempfile.TemporaryDirectory() as folder:
-        prototxt, weights = Path(folder, "net.prototxt"), Path(folder, "net.caffemodel")
-        write_prototxt(with_input_shapes(spec, {name: x.shape for name, x in inputs.items()}), prototxt)
-        own = {layer.name for layer in spec.layers}
-        kept = {name: blobs for name, blobs in with_lent(model.blobs, spec).items() if name in own}
-        write_caffemodel(CaffeModel(spec=spec, blobs=kept), weights)
-        reader: Callable[..., Any] = cv2.dnn.readNetFromCaffe  # type: ignore[attr-defined]
-        net = reader(str(prototxt), str(weights))
-        net.enableWinograd(False)
-        for name, x in inputs.items():
-            net.setInput(x, name)
-        return {name: np.array(net.forward(layer.name)) for name, layer in read.items()}

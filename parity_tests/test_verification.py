@@ -13,10 +13,12 @@ from converters.execution import CaffeNet
 from converters.export import write_caffe
 from converters.formats import CaffeModel, parse_prototxt
 from converters.passes import prepare
+from fcn_port import opencv_pass
 from fcn_port.cli import run
 from fcn_port.exporting import export_net
 from fcn_port.nets.net import as_net
 from fcn_port.verification import _check_opencv, _check_shapes
+from parity_tests.goldens import formats
 from parity_tests.nets import with_random_weights
 from parity_tests.small_files import small_v2
 
@@ -185,3 +187,44 @@ def test_other_weights_of_a_longer_net_are_no_traceback(tmp_path: Path, capsys: 
     assert run(["verify", str(tmp_path / "long.caffemodel"), "--against", str(tmp_path / "short.caffemodel")]) == 1
     told = capsys.readouterr().out
     assert "FAIL  blobs" in told and "FAIL  opencv" in told and "--    net" not in told
+
+
+AXIS = """
+input: "data" input_shape { dim: [2, 2, 3, 17, 23] }
+layer { name: "it" type: "Convolution" bottom: "data" top: "it"
+  convolution_param { num_output: 2 bias_term: false kernel_size: 3 axis: 2 } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGFPE)", "it ended its process by SIGFPE"),
+        ("raise MemoryError('no more')", "MemoryError: no more"),
+    ],
+)
+def test_a_net_on_which_opencv_ends_is_not_checked(
+    code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenCV 4.14 does now and then on a Convolution with `axis: 2`."""
+    pytest.importorskip("cv2")
+    net = CaffeNet(parse_prototxt(AXIS))
+    check = _check_opencv(net, net.spec, CaffeModel(spec=net.spec, blobs={}))
+    assert check.ok is None and check.details.startswith("not checked: OpenCV")
+    (tmp_path / "worker.py").write_text(code)
+    monkeypatch.setattr(opencv_pass, "WORKER", tmp_path / "worker.py")
+    check = _check_opencv(net, net.spec, CaffeModel(spec=net.spec, blobs={}))
+    assert check.ok is None and said in check.details
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_pth_files_are_checked_as_the_caffe_files_net(
+    given: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = formats("v1-mini.caffemodel")
+    assert run(["convert", str(source), "-o", str(tmp_path / "net.pth")]) == 0
+    capsys.readouterr()
+    more = ["--prototxt", str(formats("v1-mini.prototxt"))] if given else []
+    assert run(["verify", str(tmp_path / "net.pth"), "--against", str(source), *more]) == 0
+    found = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0].split()[1] for line in found] == ["blobs", "shapes", "crops", "opencv"]
