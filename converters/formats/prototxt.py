@@ -92,8 +92,6 @@ def read_text(path: str | os.PathLike[str]) -> str:
     with open_file(path) as file:
         data = file.read(scaled(MAX_BYTES) + 1)
     kind = sniff.sniff(data[:4096])
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise CaffeFormatError("this is UTF-16 text; expected UTF-8", path=path, hint="save it as UTF-8")
     if kind != sniff.TEXT:
         error = sniff.not_a("a prototxt", kind)
         if kind == sniff.PROTOBUF:

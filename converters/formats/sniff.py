@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from contextlib import suppress
@@ -17,6 +18,7 @@ PROTOBUF = "protobuf message"
 PICKLE = "Python pickle"
 ZIP = "zip archive"
 HTML = "HTML page"
+UTF_16, UTF_32 = "file of UTF-16 text", "file of UTF-32 text"
 LFS_POINTER = "Git LFS pointer, not the file that it stands for"
 
 MEAN = "blob by itself, such as a mean (.binaryproto)"
@@ -41,11 +43,14 @@ _SIGNATURES = (
     (b"%PDF", "PDF document"),
     (b"\x93NUMPY", "NumPy array (.npy)"),
     *((bytes((0x80, protocol)), PICKLE) for protocol in range(2, 6)),
+    *((mark, UTF_32) for mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),  # the first begins as UTF-16's does
+    *((mark, UTF_16) for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
 )
 _UNPACK = "if it is a download, unpack it first"
 _HINTS = {
     **{kind: _UNPACK for _, kind in _SIGNATURES if kind.endswith("archive")},
     "tar archive": _UNPACK,
+    **dict.fromkeys((UTF_16, UTF_32), "save it as UTF-8"),
     ZIP: f"{_UNPACK}; a .pth of PyTorch is read by fcn_port.load",
     PICKLE: "a .pth of PyTorch is read by fcn_port.load",
     SAFETENSORS: "a file that was converted already is read by fcn_port.load",
