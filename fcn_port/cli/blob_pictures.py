@@ -11,7 +11,7 @@ import click
 
 from converters.escaping import file_name
 
-from .output import echo, note
+from .output import note
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -58,7 +58,7 @@ def write_blob_pictures(net: Net, sources: Sequence[ImageSource], wanted: str, o
         folder = (out / source.name).with_name(f"{source.name.name}.blobs")
         for name, picture in found.items():
             _save(picture, folder, name)
-        echo(f"-> {folder}")
+        note(f"-> {folder}")
 
 
 def blob_pictures(net: Net, image: Path, names: Sequence[str]) -> dict[str, Image.Image]:
@@ -87,7 +87,7 @@ def write_side_by_side(first: Net, second: Net, image: Path, wanted: str | None,
         if name not in both:
             raise click.BadParameter(f"only the first net has a blob '{name}'", param_hint="'--blobs'")
         _save(beside(name, found[0][name].cpu().numpy(), found[1][name].cpu().numpy()), folder, name)
-    echo(f"-> {folder}")
+    note(f"-> {folder}")
 
 
 def _save(picture: Image.Image, folder: Path, name: str) -> None:

@@ -110,7 +110,7 @@ def command(
         only_without("--check-submission", {"weights", "describe", *given})
         return _check(check_submission, folder, split)
     options = EvaluateOptions(inputs=input_change(given), refinement=refinement(given), **given)
-    _refuse_nonsense(weights, options)
+    _refuse_nonsense(weights, options, folder)
     from ..evaluation.processes import device_of_process, joined
 
     device = device_of_process(options.device)
@@ -169,7 +169,7 @@ class _Evaluations:
         refuse_to_replace_files(labels, replace(data, ids=data.ids[: self.options.limit]))
         net = load(here(name, active=self.processes.first), self.device, prototxt=self.options.prototxt)
         if like is not None:
-            attach(net, card_like(like, definition(net)))
+            attach(net, card_like(like, definition(net), own=net.card))
         data = self._counted(data, net)
         if self.processes.first:
             tell_idle_shapes(net)
@@ -236,9 +236,11 @@ class _Evaluations:
         return None if archive is None else archive.with_name(archive.name + ".labels")
 
 
-def _refuse_nonsense(weights: tuple[str, ...], options: EvaluateOptions) -> None:
+def _refuse_nonsense(weights: tuple[str, ...], options: EvaluateOptions, folder: Path | None) -> None:
     if not weights:
         raise click.UsageError("which weights? Name a release, such as voc-fcn8s, or a file")
+    for name in filter(looks_like_a_name, weights):  # before any of them is scored
+        find_release(name)
     if options.prototxt is not None and len(weights) > 1:
         raise click.UsageError("--prototxt is the net of one file; give one")
     stems = [Path(name).stem for name in weights]
@@ -249,7 +251,7 @@ def _refuse_nonsense(weights: tuple[str, ...], options: EvaluateOptions) -> None
             "give them one by one, each its own folder"
         )
     for option, out in (("--markdown", options.markdown), ("--submission", options.submission)):
-        refuse_to_replace(out, (*weights, options.prototxt, options.classes), option=option)
+        refuse_to_replace(out, (*weights, options.prototxt, options.classes), option=option, data=folder)
     if options.as_csv and options.as_json:
         raise click.UsageError("--csv and --json: one of them")
     if options.no_cache and options.cache is not None:

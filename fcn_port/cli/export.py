@@ -16,7 +16,7 @@ from ..export_files import EXPORT_FORMATS
 from .bringing import here
 from .inspect import SizeParam, input_shapes
 from .net_choice import net_options
-from .output import echo, json_option, note, write_json
+from .output import echo, json_option, note, refuse_to_replace, write_json
 from .progress import progress_bar
 from .registering import register_option
 from .sources import read_runnable
@@ -74,6 +74,7 @@ _HELP = f"""Write WEIGHTS, a release or a file of any kind, in another format.
 @net_options
 def command(weights: str, to: str, out: str | None, prototxt: str | None, as_json: bool, **chosen: Any) -> None:
     _refuse_options_of_others(to, chosen)
+    refuse_to_replace(None if out is None else Path(out))
     require("onnx" if to == "onnx" else "torch")
     path = here(weights)
     if chosen["size"] and choice_of_nets().input_shapes:

@@ -81,7 +81,9 @@ def command(**given: Any) -> int:
     drops frames with such pixels on bicycles; both ways of counting are printed.
     """
     options = FcnScoreOptions(**given)
-    if (options.cityscapes is None) == (options.data is None):
+    if options.cityscapes is not None and options.data is not None:
+        raise click.UsageError("--cityscapes and --data: one of them")
+    if options.cityscapes is None and options.data is None:
         raise click.UsageError("where are the labels? --cityscapes DIR, or --data DIR for another data set")
     if options.no_cache and options.cache is not None:
         raise click.UsageError("--cache and --no-cache: one of them")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _File = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 like_option = click.option(
-    "--like", metavar="RELEASE", help="Make inputs and name classes as for RELEASE, where a file does not say."
+    "--like", metavar="RELEASE", help="Make inputs, and name as many classes, as for RELEASE, whatever the file says."
 )
 prototxt_option = click.option(
     "--prototxt", type=_File, help="The net of a file that holds none, or another one for its weights."
@@ -82,7 +82,7 @@ def _give_card(net: LoadedNet, weights: str, options: NetOptions, data: Path | N
     from ..any_net import attach, spec_of
 
     if options.like is not None:
-        attach(net, card_like(options.like, spec_of(net)))
+        attach(net, card_like(options.like, spec_of(net), own=net.card))
     if data is not None:
         as_described(net, data, weights=weights)
     change_inputs(net, options.inputs)

@@ -12,8 +12,9 @@ from weights.catalogue import release as find_release
 from .output import note
 
 
-def card_like(name: str, spec: NetSpec | None) -> Card:
-    """The card of a release for another net, `spec`: without names and palette where it scores another number.
+def card_like(name: str, spec: NetSpec | None, *, own: Card | None = None) -> Card:
+    """The card of a release for another net, `spec`; with the net's `own` names and palette where it scores another
+    number of classes.
 
     A net whose shapes are not known gets all of the card.
     """
@@ -27,7 +28,7 @@ def card_like(name: str, spec: NetSpec | None) -> Card:
         f"--like {name}: it has {' and '.join(map(str, wanted))} classes and this net {counts}: only the way to make "
         "inputs is taken, not names and colours"
     )
-    return Card(preprocessing=card.preprocessing)
+    return replace(own or Card(), preprocessing=card.preprocessing)
 
 
 def card_of_own(name: str, spec: NetSpec | None) -> Card:

@@ -76,10 +76,32 @@ def columns(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right:
         yield "  ".join(cells).rstrip()
 
 
-def refuse_to_replace(out: Path | None, read: Iterable[str | Path | None], *, option: str = "--out") -> None:
-    """Wrong use, before anything is read, where the file to write is one of those that are."""
-    if out is not None and is_one_of(out, read):
+WORDS = "fcn_port.words"
+"""Where a context has the words of the command line behind the verb."""
+
+
+def refuse_to_replace(
+    out: Path | None, read: Iterable[str | Path | None] = (), *, option: str = "--out", data: Path | None = None
+) -> None:
+    """Wrong use, before anything is read, where the file to write is one of those that are.
+
+    Also one that another word of the command line names, whatever it is for, and a file of the data set in `data`.
+    """
+    if out is None or not out.exists():
+        return
+    if is_one_of(out, read) or sum(is_one_of(out, (word,)) for word in _words()) > 1:
         raise click.UsageError(f"{out}: this file is read, and would be replaced; choose another with {option}")
+    if data is not None and data.resolve() in out.resolve().parents:
+        raise click.UsageError(f"{out}: this file of the data set would be replaced; choose another with {option}")
+
+
+def _words() -> Iterator[str]:
+    """What may be a path on the command line: -o FILE, -oFILE and --out=FILE."""
+    context = click.get_current_context(silent=True)
+    for word in () if context is None else context.meta.get(WORDS, ()):
+        name, _, value = word.partition("=")
+        is_short = word.startswith("-") and not word.startswith("--")
+        yield value if name.startswith("--") else word[2:] if is_short else word
 
 
 @contextmanager

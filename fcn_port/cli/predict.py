@@ -176,7 +176,9 @@ def _job_of(
     refuse_idle(data=options.data is not None, videos=bool(videos))
     read = (weights, options.prototxt, options.classes, options.data, *(source.path for source in sources))
     for option, table in (("--areas", options.areas), ("--coco", options.coco)):
-        refuse_to_replace(table, read, option=option)
+        refuse_to_replace(table, read, option=option, data=options.data)
+    if options.areas is not None and options.areas == options.coco:
+        raise click.UsageError("--areas and --coco: a file for each")
     if images and options.split is not None:
         raise click.UsageError("--split is of --data without IMAGES")
     if options.shard is not None:

@@ -23,6 +23,7 @@ from converters.escaping import terminal_message
 
 from .empty import refuse_empty
 from .failures import DONE, INTERRUPTED, WRONG_USE, failure
+from .output import WORDS
 
 TASKS = {
     "Begin": {
@@ -82,6 +83,7 @@ class _Verbs(click.Group):
         if args[0] not in VERBS and any(mark in args[0] for mark in "./\\"):
             said = f"a verb comes before a file, such as fcn-port inspect {args[0]}"
             raise click.UsageError(f"No such command '{args[0]}': {said}", ctx)
+        ctx.meta[WORDS] = tuple(args[1:])
         found = super().resolve_command(ctx, args)
         if found[1] is not None:
             refuse_empty(found[1], found[2], ctx)

@@ -66,5 +66,5 @@ class _Lines:
         self._told = now
         left = (now - self._began) / done * (total - done) if done else None
         when = "" if not left else f", {duration(left)} left"
-        unit = self._unit if total != 1 else self._unit.removesuffix("s")
+        unit = self._unit if total != 1 else self._unit.removesuffix("es" if self._unit.endswith("sses") else "s")
         note(f"{self._subject}{done} of {total} {unit}{when}")

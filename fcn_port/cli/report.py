@@ -108,7 +108,7 @@ def command(weights: str, out: Path, **given: Any) -> None:
     _refuse_idle(data=given["folder"] is not None, results=given["results"] is not None)
     options = ReportOptions(inputs=input_change(given), refinement=refinement(given), **given)
     read = (weights, options.prototxt, options.golden, options.results, options.image, options.classes, options.folder)
-    refuse_to_replace(out, read)
+    refuse_to_replace(out, read, data=options.folder)
     page = _page(weights, options)
     with whole_file(out) as file:
         file.write(to_html(page).encode())
@@ -200,7 +200,7 @@ def _load(weights: str, options: ReportOptions) -> Net:
 
     net = load(here(weights), find_device(options.device), prototxt=options.prototxt)
     if options.like is not None:
-        attach(net, card_like(options.like, definition(net)))
+        attach(net, card_like(options.like, definition(net), own=net.card))
     if options.folder is None:  # with a data set, what it says is changed
         change_inputs(net, options.inputs)
     return net

@@ -257,7 +257,7 @@ class _Fetch:
     def taken(self, source: Path) -> FetchResult:
         """A copy of `source`, if it is the right file; `source` stays as it is."""
         if not source.is_file():
-            raise FetchError(f"{source}: there is no such file")
+            raise FetchError(f"{source}: this is no file" if source.exists() else f"{source}: there is no such file")
         if self.place.path.exists() and source.samefile(self.place.path):
             result = self.examined(record=True)
             if result is not None:
