@@ -96,7 +96,7 @@ def refuse_to_replace(
 
 
 def _words() -> Iterator[str]:
-    """What may be a path on the command line: -o FILE, -oFILE and --out=FILE."""
+    """Each part of the command line that may be a path: -o FILE, -oFILE and --out=FILE."""
     context = click.get_current_context(silent=True)
     for word in () if context is None else context.meta.get(WORDS, ()):
         name, _, value = word.partition("=")

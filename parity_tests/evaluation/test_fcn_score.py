@@ -226,7 +226,7 @@ def test_mistakes_are_one_line(
         "no folder": (["--generated", str(tmp_path / "nowhere")], 2, "there is no such folder"),
         "other names": (["--generated", str(tmp_path / "empty")], 3, "_leftImg8bit.png"),
         "no split": (["--split", "test"], 2, "here are val"),
-        "both": (["--data", str(tmp_path)], 2, "where are the labels?"),
+        "both": (["--data", str(tmp_path)], 2, "--cityscapes and --data: one of them"),
     }[wrong]
     assert run([*command, *given[0]]) == given[1]
     err = capsys.readouterr().err
