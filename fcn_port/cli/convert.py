@@ -34,7 +34,7 @@ _SHOWN = 8
 @click.argument("what")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), help="The .safetensors file to write, or a .pth with the "
               "state dict alone.")  # fmt: skip
-@click.option("--prototxt", type=click.Path(dir_okay=False), help="The net to fit the blobs to, where a file has none, as a .h5.")
+@click.option("--prototxt", type=click.Path(dir_okay=False), help="The net of the blobs, as for a .h5, which has none.")
 @click.option("--auto-crop", is_flag=True, help="Derive the offsets of crops that give none (nets of 2014 and 2015).")
 @click.option("--like", metavar="RELEASE", help="For a file: its inputs, classes and palette are those of RELEASE.")
 @click.option(

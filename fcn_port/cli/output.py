@@ -77,7 +77,7 @@ def columns(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right:
 
 
 WORDS = "fcn_port.words"
-"""Where a context has the words of the command line behind the verb."""
+"""The key under which a context has the words of the command line behind the verb."""
 
 
 def refuse_to_replace(
