@@ -76,3 +76,49 @@ def test_channels_that_were_images_for_a_while() -> None:
     for images in (1, 2, 3):
         x = torch.randn(images, 4, 8, 8)
         assert torch.equal(quick(x), net(x)), images
+
+
+TURNED = (
+    "Permute p: data -> p | permute_param { order: [0, 2, 3, 1] }",
+    "Pooling l: p -> l | pooling_param { kernel_size: 3 stride: 1 pad: 1 }",
+    "Permute q: l -> q | permute_param { order: [0, 2, 1, 3] }",
+    "Permute s: q -> s | permute_param { order: [0, 3, 2, 1] }",
+    "Convolution c: data -> c | convolution_param { num_output: 4 kernel_size: 1 }",
+    "Eltwise e: c s -> e",
+)
+
+
+def test_an_addend_that_is_an_image_at_the_own_size_alone() -> None:
+    """With one row its channels lie side by side; with more they do not, and the usual kernel read others' numbers."""
+    net = net_of(*TURNED, shape=(1, 4, 1, 64))
+    quick = FastNet(net)
+    for size in ((1, 64), (2, 20), (4, 10), (1, 50), (5, 5)):
+        x = torch.randn(1, 4, *size)
+        exact = {name: value.double() for name, value in named(net, net(x)).items()}
+        assert error(run_blankly(quick, {"data": x}), exact) <= 1e-6, size
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        ("Flatten f: data -> f", "Power p: f -> p | power_param { scale: 0.5 shift: 1 }"),
+        ("Flatten f: data -> f", "Normalize p: f -> p"),
+        ("Flatten f: data -> f", "Eltwise e: f f -> e | eltwise_param { coeff: 2 coeff: 3 }"),
+    ],
+)
+def test_what_follows_from_the_size_is_not_kept_for_each(layers: tuple[str, ...]) -> None:
+    """But by the plans, of which there are 64: 600 sizes of a net without weights had taken 1.5 GB."""
+    quick = FastNet(net_of(*layers))
+    held = []
+    for side in (8, 20, 30, 40):
+        quick(torch.randn(1, 4, side, side))
+        weights = quick.state().runner.weights
+        held.append(len(weights._packed) + len(weights._sized))
+    assert held[0] == held[-1] <= 3
+
+
+def test_what_lies_behind_regions_shares_its_memory() -> None:
+    """Each size had an arena for it: 24 MB for each of 64 sizes, of 200 regions."""
+    runner = FastNet(net_of("Convolution c: data -> c")).state().runner
+    plans = [runner.program({"data": (1, 4, side, side)}, 1) for side in (8, 9, 10)]
+    assert all(plan._memory is runner.memory for plan in plans)

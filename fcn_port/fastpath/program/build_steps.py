@@ -190,7 +190,7 @@ def _of_blobs(
     tasks = []
     for number, (name, coefficient) in enumerate(terms, 1):
         is_last = number == len(terms)
-        factor = weights.coefficient(coefficient, y.size[1]) if is_sum else None
+        factor = weights.coefficient(operation, coefficient, y.size[1]) if is_sum else None
         now = (settings if is_last else StepSettings())._replace(shared=OF_BLOBS.index(params.operation))
         packed, last = Packed(factor, None, slopes if is_last else None), parameters if is_last else ()
         tasks.append(_pointwise(places[name], y, former, packed, now, last))
@@ -210,7 +210,7 @@ def _of_operands(
 
     def step(x: BlobPlace, z: BlobPlace, kind: str, *, times: float = 1, last: bool = True) -> NativeTask:
         now = (settings if last else StepSettings())._replace(shared=OF_BLOBS.index(kind))
-        packed = Packed(weights.coefficient(times, y.size[1]), None, slopes if last else None)
+        packed = Packed(weights.coefficient(operation, times, y.size[1]), None, slopes if last else None)
         return _pointwise(x, y, z, packed, now, parameters if last else ())
 
     if third:

@@ -90,12 +90,17 @@ def quickest_convolution(
 def stays(usual: UsualKernel, operation: FlowStep, places: Mapping[str, BlobPlace]) -> bool:
     """True where a convolution's usual kernel can be taken, for as many outputs as usual or somewhat fewer.
 
-    False for AMX, whose SWITCHING weighs the more, the fewer the outputs are.
+    False for AMX, whose SWITCHING weighs the more, the fewer the outputs are, and where one of its values is no image
+    at this size, as behind a Permute; what is added to the result is among these.
     """
     bottom, top = places[operation.bottoms[0]], places[operation.tops[0]]
     kernel, count = usual.kernel, prod(top.shape)
-    if kernel.name == "amx" or not (count <= usual.count <= ALIKE * count and bottom.is_image):
+    if kernel.name == "amx" or not count <= usual.count <= ALIKE * count:
         return False
+    for names in (operation.bottoms, operation.tops):
+        for name in names:
+            if not places[name].is_image:
+                return False
     params = operation.main.params
     is_alike = params is operation.convolution or pads_before(params, bottom.size[2:]) == kernel.pad
     return is_alike and (kernel.name != "sparse" or reads_places(kernel, bottom, top))

@@ -80,18 +80,20 @@ class ArenaPlan:
         self, flow: Flow, inputs: Mapping[str, Shape], weights: PackedWeights, *, threads: int, winograd: bool = True,
         prefer: str | None = None, sparing: Container[Tops] = (),
         usual: Mapping[Tops, UsualKernel] = MappingProxyType({}), traits: Traits | None = None,
+        memory: KeptMemory | None = None,
     ) -> None:  # fmt: skip
         """`winograd` and `prefer` as `choose` has them, and `usual` by the tops of the operation.
 
         `sparing` holds the tops of those whose weights are to stay small. `traits` are those of the flow where
-        it is a part of a net (`traits_behind`), or they are known.
+        it is a part of a net (`traits_behind`), or they are known. `memory` is for plans behind it, which plans for
+        other sizes share: one for each kept as much for each size.
         """
         self.flow, self._weights, self.threads = flow, weights, threads
         self._ways = winograd, prefer, sparing, usual
         self._traits = traits_of(flow) if traits is None else traits
         self._constant, self._constants = self._traits.constant, dict[str, Floats]()
         self._behind: LRUCache[ArenaPlan | None] = LRUCache(SHAPES)
-        self._memory = KeptMemory()
+        self._memory = KeptMemory() if memory is None else memory
         self.shapes = shapes_of(flow, inputs)
         self.places: BlobPlaces = place_values(flow, self.shapes)
         self._decided = {operation.tops: self._decide(operation) for operation in flow.operations}
@@ -376,7 +378,7 @@ class ArenaPlan:
         with suppress(ValueError):
             return ArenaPlan(
                 rest, shapes, self._weights, threads=self.threads, winograd=winograd, prefer=prefer, sparing=sparing,
-                usual=usual, traits=traits_behind(self._traits, rest),
+                usual=usual, traits=traits_behind(self._traits, rest), memory=self._memory,
             )  # fmt: skip
         return None
 

@@ -62,7 +62,7 @@ class Runner(CopiedAtOnce):
             usual = {} if is_own else self._usual
             made = ArenaPlan(
                 self.flow, shapes, self.weights, threads=threads, winograd=winograd, prefer=prefer,
-                sparing=self._sparing, usual=usual, traits=self._traits,
+                sparing=self._sparing, usual=usual, traits=self._traits, memory=self.memory,
             )  # fmt: skip
             if is_own and prefer is None and shapes == of_one(shapes):
                 self._usual = made.as_usual()  # what usual_kernels would say, which need not be asked then

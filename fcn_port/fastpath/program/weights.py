@@ -5,7 +5,7 @@ Merging is done in double precision and rounded once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,6 +72,7 @@ class PackedWeights:
         self._state, self._kept = state, kept
         self._new: dict[str, Packed] = {}
         self._packed: LRUCache[Packed] = LRUCache(MOST_KEPT)
+        self._sized: dict[tuple[Any, ...], tuple[int, Packed]] = {}
         self._groups: dict[tuple[Any, ...], tuple[KernelChoice | None, tuple[Packed, ...]]] = {}
         self._slabs = Slabs()
 
@@ -137,7 +138,7 @@ class PackedWeights:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy packs its weights itself."""
-        return {**vars(self), "_new": {}, "_groups": {}, "_slabs": Slabs()}
+        return {**vars(self), "_new": {}, "_sized": {}, "_groups": {}, "_slabs": Slabs()}
 
     def _from_kept(self, name: str, operation: FlowStep, kernel: str, window: tuple[int, int, int]) -> Packed | None:
         """The kept weights of that name; None where there are none, or others than the C code will read."""
@@ -149,7 +150,6 @@ class PackedWeights:
 
     def constants(self, operation: FlowStep, channels: int) -> Packed:
         """Factor, constant and slopes of an operation without products, whose channels may follow from the size."""
-        key = operation.tops, "pointwise", channels
 
         def make() -> Packed:
             factor = constant = None
@@ -160,14 +160,25 @@ class PackedWeights:
                 )
             return Packed(factor, constant, self._slopes(operation, channels))
 
-        return self._packed.get(key, make)
+        return self._for_channels((operation.tops, "pointwise"), channels, make)
+
+    def _for_channels(self, key: tuple[Any, ...], channels: int, make: Callable[[], Packed]) -> Packed:
+        """The weights of that name for so many channels, which may follow from the size: only the last are kept here.
+
+        Plans hold those that they read, and there are so many sizes as there are plans.
+        """
+        count, found = self._sized.get(key, (-1, Packed()))
+        if count != channels:
+            found = make()
+            self._sized[key] = channels, found
+        return found
 
     def factors(self, operation: FlowStep, channels: int) -> Packed:
         """A layer's own blob as the factor of each channel, one for all or one for each."""
-        key = operation.tops, "factors", channels
-        return self._packed.get(
-            key, lambda: Packed(_padded(np.broadcast_to(self.of(operation.main)[0].reshape(-1), channels)))
-        )
+        return self._for_channels(
+            (operation.tops, "factors"), channels,
+            lambda: Packed(_padded(np.broadcast_to(self.of(operation.main)[0].reshape(-1), channels))),
+        )  # fmt: skip
 
     def matrix(self, operation: FlowStep, position: int, *, bias: NDArray[Any] | None, threads: int) -> Packed:
         """A learnable blob (outputs, inputs) of an operation as the weights of a product, with a bias (outputs,)."""
@@ -192,12 +203,12 @@ class PackedWeights:
 
         return self._packed.get((operation.tops, "units", position, gates), make)
 
-    def coefficient(self, value: float, channels: int) -> Floats | None:
-        """One factor for all channels; None for 1."""
+    def coefficient(self, operation: FlowStep, value: float, channels: int) -> Floats | None:
+        """One factor for all channels of a bottom of an operation; None for 1."""
         if value == 1:
             return None
-        key = "coefficient", value, channels
-        return self._packed.get(key, lambda: Packed(_padded(np.full(channels, value)))).kernels
+        key = operation.tops, "coefficient", value
+        return self._for_channels(key, channels, lambda: Packed(_padded(np.full(channels, value)))).kernels
 
     def _pack(
         self,
