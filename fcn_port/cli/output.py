@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -89,10 +89,17 @@ def refuse_to_replace(
     """
     if out is None or not out.exists():
         return
-    if is_one_of(out, read) or sum(is_one_of(out, (word,)) for word in _words()) > 1:
+    if is_one_of(out, read) or sum(_names(word, out) for word in _words()) > 1:
         raise click.UsageError(f"{out}: this file is read, and would be replaced; choose another with {option}")
     if data is not None and data.resolve() in out.resolve().parents:
         raise click.UsageError(f"{out}: this file of the data set would be replaced; choose another with {option}")
+
+
+def _names(word: str, path: Path) -> bool:
+    """True for a word that is a path of this file; most are none, such as long texts."""
+    with suppress(OSError, ValueError):
+        return bool(word) and is_one_of(path, (word,))
+    return False
 
 
 def _words() -> Iterator[str]:

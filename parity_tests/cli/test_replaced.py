@@ -6,11 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
 from fcn_port.cli import run
+from fcn_port.cli.output import WORDS, refuse_to_replace
 from parity_tests.goldens import formats
 from parity_tests.small_files import blob_proto
 
@@ -61,6 +63,16 @@ def test_what_is_read_is_not_replaced(command: str, place: Path, capsys: pytest.
     said = "this file of the data set would be replaced" if command in OF_THE_DATA else "this file is read, and would"
     assert said in capsys.readouterr().err
     assert contents(place) == before
+
+
+@pytest.mark.parametrize("word", ["x" * 5000, "x\0", "", "--"])
+def test_words_that_are_no_paths(word: str, place: Path) -> None:
+    with click.Context(click.Command("verb")) as context:
+        context.meta[WORDS] = (word, "-o", "own.py", "-mown.py")
+        with pytest.raises(click.UsageError, match="this file is read"):
+            refuse_to_replace(place / "own.py")
+        context.meta[WORDS] = (word, "-o", "own.py")
+        refuse_to_replace(place / "own.py")
 
 
 def test_two_tables_are_two_files(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
