@@ -79,6 +79,9 @@ def columns(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), right:
 WORDS = "fcn_port.words"
 """The key under which a context has the words of the command line behind the verb."""
 
+OF_RESULTS = frozenset((".html", ".md", ".gz", ".tgz"))
+"""Endings that no file of a data set has, as class_dict.csv does: in its folder, these may be written again."""
+
 
 def refuse_to_replace(
     out: Path | None, read: Iterable[str | Path | None] = (), *, option: str = "--out", data: Path | None = None
@@ -91,7 +94,7 @@ def refuse_to_replace(
         return
     if is_one_of(out, read) or sum(_names(word, out) for word in _words()) > 1:
         raise click.UsageError(f"{out}: this file is read, and would be replaced; choose another with {option}")
-    if data is not None and data.resolve() in out.resolve().parents:
+    if data is not None and out.suffix.lower() not in OF_RESULTS and data.resolve() in out.resolve().parents:
         raise click.UsageError(f"{out}: this file of the data set would be replaced; choose another with {option}")
 
 

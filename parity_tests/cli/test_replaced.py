@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -63,6 +64,13 @@ def test_what_is_read_is_not_replaced(command: str, place: Path, capsys: pytest.
     said = "this file of the data set would be replaced" if command in OF_THE_DATA else "this file is read, and would"
     assert said in capsys.readouterr().err
     assert contents(place) == before
+
+
+@pytest.mark.parametrize(("name", "is_result"), [("report.html", True), ("Table.MD", True), ("class_dict.csv", False)])
+def test_results_in_the_folder_of_the_data_are_written_again(name: str, is_result: bool, place: Path) -> None:
+    (place / "set" / name).write_text("before")
+    with nullcontext() if is_result else pytest.raises(click.UsageError, match="this file of the data set"):
+        refuse_to_replace(place / "set" / name, data=place / "set")
 
 
 @pytest.mark.parametrize("word", ["x" * 5000, "x\0", "", "--"])
